@@ -1,0 +1,19 @@
+//! The storage contracts: [`BlobStore`] for immutable bytes named by a digest, [`EntryStore`] for versioned named
+//! records, [`StoreAdmin`] for the people who run the store.
+//!
+//! Not here: any engine that survives a restart (`node`), any decision about rights or dialects (`gateway`).
+//! [`memory::MemoryStore`] is the reference implementation; [`testing::conformance`] is what every store passes.
+
+pub mod admin;
+pub mod blob;
+pub mod entry;
+pub mod error;
+pub mod memory;
+pub mod reader;
+pub mod testing;
+
+pub use admin::{GcReport, Progress, StoreAdmin, StoreStats, VerifyReport};
+pub use blob::{BlobStore, BlobWriter, CreateOptions, Touch};
+pub use entry::{Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Precondition};
+pub use error::{Error, Result};
+pub use reader::{ByteRange, ChunkSource, Reader};

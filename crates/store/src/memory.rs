@@ -1,0 +1,364 @@
+//! The reference store: everything in RAM, nothing survives a restart, nothing is ever evicted.
+//!
+//! It is the model other stores are compared with, and the store of gateway tests. Not for production.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use zimcache_types::{
+    Clock, Digest, EntryKey, EntryKind, Hash, Hasher, Namespace, SystemClock, Timestamp,
+};
+
+use crate::{
+    BlobStore, BlobWriter, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
+    EntryWriter, Error, GcReport, Precondition, Progress, Reader, Result, StoreAdmin, StoreStats,
+    Touch, VerifyReport, admin::OnProgress,
+};
+
+/// A store in RAM. Clones share their content.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+    clock: Arc<dyn Clock>,
+    versions: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blobs: HashMap<(Namespace, Hash), Bytes>,
+    partial: HashMap<(Namespace, Box<str>), BytesMut>,
+    entries: BTreeMap<EntryKey, Stored>,
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    version: u64,
+    created: Timestamp,
+    meta: EntryMeta,
+    value: Bytes,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        MemoryStore {
+            state: Arc::default(),
+            clock: Arc::new(SystemClock),
+            versions: Arc::new(AtomicU64::new(1)),
+        }
+    }
+}
+
+impl MemoryStore {
+    /// The exact set of blobs held, for tests.
+    pub fn blob_names(&self) -> Vec<(Namespace, Hash)> {
+        let mut names: Vec<_> = self.state.lock().blobs.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The exact set of entries held, for tests.
+    pub fn entry_keys(&self) -> Vec<EntryKey> {
+        self.state.lock().entries.keys().cloned().collect()
+    }
+
+    fn find(&self, namespace: &Namespace, digest: &Digest) -> Option<Bytes> {
+        if digest.is_empty_blob() {
+            return Some(Bytes::new());
+        }
+        let state = self.state.lock();
+        let value = state.blobs.get(&(namespace.clone(), digest.hash))?;
+        let size_fits = digest
+            .size_bytes
+            .is_none_or(|size| size == value.len() as u64);
+        size_fits.then(|| value.clone())
+    }
+}
+
+#[async_trait]
+impl BlobStore for MemoryStore {
+    async fn open(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        range: ByteRange,
+    ) -> Result<Option<Reader>> {
+        let Some(value) = self.find(namespace, digest) else {
+            return Ok(None);
+        };
+        let range = range.resolve(value.len() as u64)?;
+        Ok(Some(Reader::from_bytes_range(&value, range)))
+    }
+
+    async fn create(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        options: CreateOptions,
+    ) -> Result<Box<dyn BlobWriter>> {
+        let key = options.resume_as.map(|name| (namespace.clone(), name));
+        let held = key
+            .as_ref()
+            .and_then(|key| self.state.lock().partial.get(key).cloned());
+        let body = held.unwrap_or_default();
+        Ok(Box::new(MemoryBlobWriter {
+            store: self.clone(),
+            namespace: namespace.clone(),
+            digest: *digest,
+            offset: body.len() as u64,
+            limit: options.limit_bytes.unwrap_or(u64::MAX),
+            resume: key,
+            body,
+        }))
+    }
+
+    async fn missing(
+        &self,
+        namespace: &Namespace,
+        digests: &[Digest],
+        _touch: Touch,
+    ) -> Result<Vec<bool>> {
+        Ok(digests
+            .iter()
+            .map(|digest| self.find(namespace, digest).is_none())
+            .collect())
+    }
+
+    async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<bool> {
+        let key = (namespace.clone(), digest.hash);
+        Ok(self.state.lock().blobs.remove(&key).is_some())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryBlobWriter {
+    store: MemoryStore,
+    namespace: Namespace,
+    digest: Digest,
+    offset: u64,
+    limit: u64,
+    resume: Option<(Namespace, Box<str>)>,
+    body: BytesMut,
+}
+
+#[async_trait]
+impl BlobWriter for MemoryBlobWriter {
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        if self.body.len() as u64 + chunk.len() as u64 > self.limit {
+            return Err(Error::TooLarge { limit: self.limit });
+        }
+        self.body.extend_from_slice(&chunk);
+        if let Some(key) = &self.resume {
+            self.store
+                .state
+                .lock()
+                .partial
+                .insert(key.clone(), self.body.clone());
+        }
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<u64> {
+        let size = self.body.len() as u64;
+        if let Some(key) = &self.resume {
+            self.store.state.lock().partial.remove(key);
+        }
+        if let Some(expected) = self.digest.size_bytes.filter(|expected| *expected != size) {
+            return Err(Error::SizeMismatch {
+                expected,
+                actual: size,
+            });
+        }
+        let mut hasher = Hasher::new(self.digest.hash.function());
+        hasher.update(&self.body);
+        let actual = hasher.finish();
+        if actual != self.digest.hash {
+            return Err(Error::DigestMismatch {
+                expected: self.digest.hash,
+                actual,
+            });
+        }
+        if size > 0 {
+            let value = std::mem::take(&mut self.body).freeze();
+            let key = (self.namespace.clone(), self.digest.hash);
+            self.store.state.lock().blobs.entry(key).or_insert(value);
+        }
+        Ok(size)
+    }
+}
+
+#[async_trait]
+impl EntryStore for MemoryStore {
+    async fn get(&self, key: &EntryKey, range: ByteRange) -> Result<Option<Entry>> {
+        let Some(stored) = self.state.lock().entries.get(key).cloned() else {
+            return Ok(None);
+        };
+        let range = range.resolve(stored.value.len() as u64)?;
+        Ok(Some(Entry {
+            version: stored.version,
+            created: stored.created,
+            meta: stored.meta,
+            value: Reader::from_bytes_range(&stored.value, range),
+        }))
+    }
+
+    async fn put(
+        &self,
+        key: &EntryKey,
+        meta: EntryMeta,
+        precondition: Precondition,
+        limit_bytes: Option<u64>,
+    ) -> Result<Box<dyn EntryWriter>> {
+        let size = meta.size_bytes();
+        if size > EntryMeta::MAX_BYTES {
+            return Err(Error::MetadataTooLarge {
+                size,
+                limit: EntryMeta::MAX_BYTES,
+            });
+        }
+        Ok(Box::new(MemoryEntryWriter {
+            store: self.clone(),
+            key: key.clone(),
+            meta,
+            precondition,
+            limit: limit_bytes.unwrap_or(u64::MAX),
+            body: BytesMut::new(),
+        }))
+    }
+
+    async fn delete(&self, key: &EntryKey) -> Result<bool> {
+        Ok(self.state.lock().entries.remove(key).is_some())
+    }
+
+    async fn list(
+        &self,
+        namespace: &Namespace,
+        kind: EntryKind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<EntryInfo>> {
+        let state = self.state.lock();
+        let wanted = |key: &EntryKey| {
+            key.namespace == *namespace
+                && key.kind == kind
+                && key.text.starts_with(prefix)
+                && after.is_none_or(|after| &*key.text > after)
+        };
+        let rows = state
+            .entries
+            .iter()
+            .filter(|(key, _)| wanted(key))
+            .take(limit);
+        Ok(rows.map(|(key, stored)| stored.info(key)).collect())
+    }
+
+    async fn purge(&self, namespace: &Namespace) -> Result<()> {
+        let mut state = self.state.lock();
+        state.entries.retain(|key, _| key.namespace != *namespace);
+        state.blobs.retain(|(owner, _), _| owner != namespace);
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn info(&self, key: &EntryKey) -> EntryInfo {
+        EntryInfo {
+            text: key.text.clone(),
+            size_bytes: self.value.len() as u64,
+            version: self.version,
+            created: self.created,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MemoryEntryWriter {
+    store: MemoryStore,
+    key: EntryKey,
+    meta: EntryMeta,
+    precondition: Precondition,
+    limit: u64,
+    body: BytesMut,
+}
+
+#[async_trait]
+impl EntryWriter for MemoryEntryWriter {
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        if self.body.len() as u64 + chunk.len() as u64 > self.limit {
+            return Err(Error::TooLarge { limit: self.limit });
+        }
+        self.body.extend_from_slice(&chunk);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<u64> {
+        let version = self.store.versions.fetch_add(1, Ordering::Relaxed);
+        let created = self.store.clock.now();
+        let stored = Stored {
+            version,
+            created,
+            meta: self.meta,
+            value: self.body.freeze(),
+        };
+        let mut state = self.store.state.lock();
+        if self.precondition == Precondition::Absent && state.entries.contains_key(&self.key) {
+            return Err(Error::Conflict);
+        }
+        state.entries.insert(self.key, stored);
+        Ok(version)
+    }
+}
+
+#[async_trait]
+impl StoreAdmin for MemoryStore {
+    fn stats(&self) -> StoreStats {
+        let state = self.state.lock();
+        let blob_bytes: usize = state.blobs.values().map(Bytes::len).sum();
+        let entry_bytes: usize = state
+            .entries
+            .values()
+            .map(|stored| stored.value.len())
+            .sum();
+        StoreStats {
+            capacity_bytes: u64::MAX,
+            live_bytes: (blob_bytes + entry_bytes) as u64,
+            blobs: state.blobs.len() as u64,
+            entries: state.entries.len() as u64,
+            ..StoreStats::default()
+        }
+    }
+
+    async fn gc(&self, _target_bytes: Option<u64>) -> Result<GcReport> {
+        let live = self.stats().live_bytes;
+        Ok(GcReport {
+            before_bytes: live,
+            after_bytes: live,
+            ..GcReport::default()
+        })
+    }
+
+    async fn verify(&self, on_progress: OnProgress) -> Result<VerifyReport> {
+        let stats = self.stats();
+        on_progress(Progress {
+            done_bytes: stats.live_bytes,
+            total_bytes: stats.live_bytes,
+        });
+        Ok(VerifyReport {
+            records: stats.blobs + stats.entries,
+            bytes: stats.live_bytes,
+            ..VerifyReport::default()
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! Reading a value: a concrete enum, so that the fast path is a match arm.
+//!
+//! A [`Reader`] yields chunks that have already passed their checksum. A failure in the middle is an error, never a
+//! short value. Cancellation: dropping a reader at any point is safe.
+
+use std::{
+    fmt,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::{Error, Result};
+
+/// Which bytes of a value are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ByteRange {
+    /// All of it.
+    #[default]
+    Full,
+    /// From a byte, to a byte (inclusive) or the end.
+    From {
+        /// First byte.
+        first: u64,
+        /// Last byte, inclusive; the end when `None` or behind it.
+        last: Option<u64>,
+    },
+    /// The last so many bytes.
+    Suffix(u64),
+}
+
+impl ByteRange {
+    /// The half-open range inside a value of `size` bytes.
+    ///
+    /// # Errors
+    /// `RangeInvalid` when nothing of the value lies in the range.
+    pub fn resolve(self, size: u64) -> Result<Range<u64>> {
+        match self {
+            ByteRange::Full => Ok(0..size),
+            ByteRange::From { first, last } => {
+                let end = last.map_or(size, |last| last.saturating_add(1).min(size));
+                if first >= size || end <= first {
+                    return Err(Error::RangeInvalid { size });
+                }
+                Ok(first..end)
+            }
+            ByteRange::Suffix(length) => {
+                if length == 0 || size == 0 {
+                    return Err(Error::RangeInvalid { size });
+                }
+                Ok(size - length.min(size)..size)
+            }
+        }
+    }
+}
+
+/// Something chunks can be read from by position, for example a value on disk.
+pub trait ChunkSource: Send + Sync + fmt::Debug + 'static {
+    /// Verified bytes from `position`, at least one, none behind `end`; `None` when they are not in memory and
+    /// reading them would block.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Disk`.
+    fn read_now(&self, position: u64, end: u64) -> Result<Option<Bytes>>;
+
+    /// The same, waiting for the disk. Called on a thread that may block.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Disk`.
+    fn read_blocking(&self, position: u64, end: u64) -> Result<Bytes>;
+}
+
+/// A value, or a range of it, being read.
+#[derive(Debug)]
+pub struct Reader {
+    total: u64,
+    range: Range<u64>,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Bytes(Bytes),
+    Source {
+        source: Arc<dyn ChunkSource>,
+        position: u64,
+        pending: Option<JoinHandle<Result<Bytes>>>,
+    },
+}
+
+impl Reader {
+    /// A whole value in memory.
+    pub fn from_bytes(value: Bytes) -> Reader {
+        let total = value.len() as u64;
+        Reader {
+            total,
+            range: 0..total,
+            body: Body::Bytes(value),
+        }
+    }
+
+    /// The asked range of a value in memory; `range` must lie inside.
+    pub fn from_bytes_range(value: &Bytes, range: Range<u64>) -> Reader {
+        let total = value.len() as u64;
+        let slice = value.slice(range.start as usize..range.end as usize);
+        Reader {
+            total,
+            range,
+            body: Body::Bytes(slice),
+        }
+    }
+
+    /// A range of a value of `total` bytes that is read piece by piece.
+    pub fn from_source(source: Arc<dyn ChunkSource>, total: u64, range: Range<u64>) -> Reader {
+        let position = range.start;
+        Reader {
+            total,
+            range,
+            body: Body::Source {
+                source,
+                position,
+                pending: None,
+            },
+        }
+    }
+
+    /// Size in bytes of the whole value.
+    pub const fn total_bytes(&self) -> u64 {
+        self.total
+    }
+
+    /// The range that is being read.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// How many bytes are still to come.
+    pub fn remaining_bytes(&self) -> u64 {
+        match &self.body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Source { position, .. } => self.range.end - position,
+        }
+    }
+
+    /// The rest in one piece where it is already in memory.
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match &self.body {
+            Body::Bytes(bytes) => Some(bytes),
+            Body::Source { .. } => None,
+        }
+    }
+
+    /// The next chunk; `None` at the end.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        match &mut self.body {
+            Body::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Bytes(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Body::Source {
+                source,
+                position,
+                pending,
+            } => {
+                let end = self.range.end;
+                let chunk = ready!(poll_source(source, *position, end, pending, cx));
+                if let Some(Ok(bytes)) = &chunk {
+                    *position += bytes.len() as u64;
+                }
+                Poll::Ready(chunk)
+            }
+        }
+    }
+
+    /// The next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Disk`.
+    pub async fn next_chunk(&mut self) -> Option<Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// All remaining bytes. For values known to be small.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Disk`; `TooLarge` when more than `limit` bytes remain.
+    pub async fn read_all(mut self, limit: u64) -> Result<Bytes> {
+        if self.remaining_bytes() > limit {
+            return Err(Error::TooLarge { limit });
+        }
+        let Some(first) = self.next_chunk().await.transpose()? else {
+            return Ok(Bytes::new());
+        };
+        if self.remaining_bytes() == 0 {
+            return Ok(first);
+        }
+        let mut all = Vec::with_capacity(first.len() + self.remaining_bytes() as usize);
+        all.extend_from_slice(&first);
+        while let Some(chunk) = self.next_chunk().await.transpose()? {
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.into())
+    }
+}
+
+fn poll_source(
+    source: &Arc<dyn ChunkSource>,
+    position: u64,
+    end: u64,
+    pending: &mut Option<JoinHandle<Result<Bytes>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes>>> {
+    if pending.is_none() {
+        if position >= end {
+            return Poll::Ready(None);
+        }
+        match source.read_now(position, end) {
+            Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+            Ok(None) => {}
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        }
+        let source = Arc::clone(source);
+        *pending = Some(tokio::task::spawn_blocking(move || {
+            source.read_blocking(position, end)
+        }));
+    }
+    let Some(handle) = pending.as_mut() else {
+        return Poll::Ready(None);
+    };
+    let joined = ready!(Pin::new(handle).poll(cx));
+    *pending = None;
+    Poll::Ready(Some(joined.unwrap_or(Err(Error::Stopping))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_resolve_like_http_says() {
+        let from = |first, last| ByteRange::From { first, last };
+        assert_eq!(ByteRange::Full.resolve(0).unwrap(), 0..0);
+        assert_eq!(from(0, Some(0)).resolve(10).unwrap(), 0..1);
+        assert_eq!(from(5, None).resolve(10).unwrap(), 5..10);
+        assert_eq!(from(5, Some(u64::MAX)).resolve(10).unwrap(), 5..10);
+        assert_eq!(ByteRange::Suffix(3).resolve(10).unwrap(), 7..10);
+        assert_eq!(ByteRange::Suffix(30).resolve(10).unwrap(), 0..10);
+        for bad in [
+            from(10, None),
+            from(11, Some(12)),
+            from(5, Some(4)),
+            ByteRange::Suffix(0),
+        ] {
+            assert!(
+                matches!(bad.resolve(10), Err(Error::RangeInvalid { size: 10 })),
+                "{bad:?}"
+            );
+        }
+        assert!(ByteRange::Suffix(1).resolve(0).is_err());
+    }
+}

@@ -1,0 +1,3 @@
+//! What tests of any store need: the contract suite.
+
+pub mod conformance;

@@ -1,0 +1,4 @@
+//! The segment store engine.
+
+pub mod disk;
+pub mod page;
