@@ -2,93 +2,87 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use zimcache_types::ByteSize;
 
-/// How the gateway treats connections and bodies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct GatewayConfig {
-    /// Largest blob or entry value accepted.
-    pub max_blob_size: ByteSize,
-    /// Most open connections; at the cap the longest-idle one is closed.
-    pub max_connections: usize,
-    /// How long a new connection may stay silent before its first byte.
-    #[serde(with = "crate::gateway::seconds")]
-    pub first_byte_timeout: Duration,
-    /// How long a request's header may take.
-    #[serde(with = "crate::gateway::seconds")]
-    pub header_timeout: Duration,
-    /// How long a kept-alive connection may stay idle between requests.
-    #[serde(with = "crate::gateway::seconds")]
-    pub idle_timeout: Duration,
-    /// How long a body may pause between two chunks, either way.
-    #[serde(with = "crate::gateway::seconds")]
-    pub body_timeout: Duration,
-    /// How long requests may finish after a stop was asked for.
-    #[serde(with = "crate::gateway::seconds")]
-    pub drain_timeout: Duration,
-    /// Send HTTP/1.1 header names in Title-Case, for clients that compare them literally.
-    pub title_case_headers: bool,
-    /// Log every request.
-    pub access_log: bool,
-}
+use crate::{
+    field::settings,
+    human::{duration_text, size_text},
+    problem::{Checks, Problems},
+};
 
-impl Default for GatewayConfig {
-    fn default() -> Self {
-        GatewayConfig {
-            max_blob_size: ByteSize::gib(16),
-            max_connections: 10_000,
-            first_byte_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(300),
-            body_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(10),
-            title_case_headers: false,
-            access_log: false,
-        }
+settings! {
+    /// How the gateway treats connections and bodies.
+    pub struct GatewayConfig in "gateway" {
+        /// Largest blob or entry value accepted.
+        #[serde(with = "crate::human::size")]
+        max_blob_size: ByteSize = ByteSize::gib(16),
+            accepts "a size such as 500MB or 16GiB, at least 1KiB", flag "--max-blob-size";
+        /// Most open connections; at the cap the longest-idle one is closed.
+        max_connections: usize = 10_000,
+            accepts "a number from 1 to 1000000", flag "--max-connections";
+        /// How long a new connection may stay silent before its first byte.
+        #[serde(with = "crate::human::duration")]
+        first_byte_timeout: Duration = Duration::from_secs(10),
+            accepts "a duration such as 500ms, 10s or 5m, from 1ms to 1d";
+        /// How long a request's header may take.
+        #[serde(with = "crate::human::duration")]
+        header_timeout: Duration = Duration::from_secs(10),
+            accepts "a duration such as 500ms, 10s or 5m, from 1ms to 1d";
+        /// How long a kept-alive connection may stay idle between requests.
+        #[serde(with = "crate::human::duration")]
+        idle_timeout: Duration = Duration::from_mins(5),
+            accepts "a duration such as 500ms, 10s or 5m, from 1ms to 1d";
+        /// How long a body may pause between two chunks, either way.
+        #[serde(with = "crate::human::duration")]
+        body_timeout: Duration = Duration::from_secs(30),
+            accepts "a duration such as 500ms, 10s or 5m, from 1ms to 1d";
+        /// How long requests may finish after a stop was asked for.
+        #[serde(with = "crate::human::duration")]
+        drain_timeout: Duration = Duration::from_secs(10),
+            accepts "a duration such as 0s, 10s or 5m, up to 1d", flag "--drain-timeout";
+        /// Send HTTP/1.1 header names in Title-Case, for clients that compare them literally.
+        title_case_headers: bool = false,
+            accepts "true or false", flag "--title-case-headers";
+        /// Log every request.
+        access_log: bool = false,
+            accepts "true or false", flag "--access-log";
     }
 }
 
-/// Durations as text with a unit: `10s`, `500ms`, `5m`, `2h`.
-pub mod seconds {
-    use std::time::Duration;
+/// Longest timeout accepted: more is a typing error.
+const LONGEST: Duration = Duration::from_hours(24);
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    /// Parses `10s`, `500ms`, `5m`, `2h` or a plain number of seconds.
+impl GatewayConfig {
+    /// Checks every setting.
     ///
     /// # Errors
-    /// A sentence that names the accepted forms.
-    pub fn parse(text: &str) -> Result<Duration, String> {
-        let refused = || format!("{text:?} is not a duration; write a number with ms, s, m or h");
-        let text = text.trim();
-        let split = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let number: u64 = text[..split].parse().map_err(|_| refused())?;
-        let millis = match text[split..].trim() {
-            "ms" => Some(number),
-            "" | "s" => number.checked_mul(1_000),
-            "m" => number.checked_mul(60_000),
-            "h" => number.checked_mul(3_600_000),
-            _ => None,
-        };
-        millis.map(Duration::from_millis).ok_or_else(refused)
-    }
-
-    /// Writes milliseconds, or seconds where that is exact.
-    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        let millis = value.as_millis();
-        if millis % 1_000 == 0 {
-            serializer.collect_str(&format_args!("{}s", millis / 1_000))
-        } else {
-            serializer.collect_str(&format_args!("{millis}ms"))
+    /// All problems at once.
+    pub fn validate(&self) -> Result<(), Problems> {
+        let mut checks = Checks::new(Self::FIELDS);
+        checks.require(
+            "max_blob_size",
+            self.max_blob_size >= ByteSize(1 << 10),
+            size_text(self.max_blob_size),
+        );
+        checks.require(
+            "max_connections",
+            (1..=1_000_000).contains(&self.max_connections),
+            self.max_connections,
+        );
+        for (ident, value) in [
+            ("first_byte_timeout", self.first_byte_timeout),
+            ("header_timeout", self.header_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("body_timeout", self.body_timeout),
+        ] {
+            let holds = (Duration::from_millis(1)..=LONGEST).contains(&value);
+            checks.require(ident, holds, duration_text(value));
         }
-    }
-
-    /// Reads what [`parse`] accepts.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        checks.require(
+            "drain_timeout",
+            self.drain_timeout <= LONGEST,
+            duration_text(self.drain_timeout),
+        );
+        checks.finish()
     }
 }

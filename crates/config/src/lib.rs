@@ -1,10 +1,25 @@
 //! Typed settings of every binary. `Default` is the only home of a default; `validate` reports every problem at once.
 //!
-//! Not here: flags of the command line (each binary has its own), clients, clocks, stores: those are components that
-//! builders take. Layering is defaults < file < environment < flags; no other crate reads the environment.
+//! Not here: the definition of flags (each binary has its own), clients, clocks, stores: those are components that
+//! builders take. Layering is defaults < file < environment < flags ([`load`]); no other crate reads the environment
+//! ([`Environment`]). No type of an async runtime or of HTTP appears here.
 
+pub mod environment;
+pub mod field;
 pub mod gateway;
+pub mod human;
+pub mod load;
+pub mod log;
+pub mod problem;
+pub mod reference;
+pub mod serve;
 pub mod store;
 
+pub use environment::Environment;
+pub use field::Field;
 pub use gateway::GatewayConfig;
+pub use load::{LoadError, load_serve};
+pub use log::{LogConfig, LogFormat, LogLevel};
+pub use problem::{Origin, Problem, Problems};
+pub use serve::ServeConfig;
 pub use store::StoreConfig;

@@ -1,0 +1,84 @@
+//! Renders `docs/config.md`, the reference of every setting, from the declarations themselves.
+//!
+//! A test compares the committed page with [`render`]; regenerate it with `cargo xtask gen`.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use crate::{Field, GatewayConfig, LogConfig, ServeConfig, StoreConfig, load::ALIASES};
+
+const INTRODUCTION: &str = "\
+<!-- Generated from crates/config by `cargo xtask gen`. Do not edit. -->
+# Settings of `zim cache serve`
+
+Each setting has one name in four places. Later places win: the default, then the TOML file given with `--config`, then
+the environment, then the flag. Unknown names are refused everywhere. `zim cache serve --check` tells every problem at
+once and starts nothing; `--print-config` prints the configuration in force as a file that can be used again.
+
+Sizes read `100GB` (powers of 1000) and `100GiB` or `100G` (powers of 1024). Durations read `500ms`, `10s`, `5m`, `2h`,
+`14d`. In the environment and in flags, the items of a list are separated by commas.
+";
+
+/// The reference page, Markdown.
+pub fn render() -> String {
+    let defaults = Table::try_from(ServeConfig::default()).unwrap_or_default();
+    let mut page = INTRODUCTION.to_owned();
+    let sections = [
+        ("Top level", "", ServeConfig::FIELDS),
+        ("`[log]`", "log", LogConfig::FIELDS),
+        ("`[gateway]`", "gateway", GatewayConfig::FIELDS),
+        ("`[store]`", "store", StoreConfig::FIELDS),
+    ];
+    for (title, section, fields) in sections {
+        page.push_str(&render_section(title, section, fields, &defaults));
+    }
+    page.push_str(&render_other_variables());
+    page
+}
+
+fn render_section(title: &str, section: &str, fields: &[Field], defaults: &Table) -> String {
+    let values = match defaults.get(section) {
+        Some(Value::Table(nested)) => nested,
+        _ => defaults,
+    };
+    let mut text = format!("\n## {title}\n");
+    for field in fields {
+        let default = values.get(&field.name());
+        let default = default.map_or_else(|| "not set".to_owned(), |value| format!("`{value}`"));
+        let flag = field
+            .flag
+            .map_or_else(|| "none".to_owned(), |flag| format!("`{flag}`"));
+        // Writing to a String cannot fail.
+        write!(
+            text,
+            "\n### `{}`\n\n{}\n\n- default: {default}\n- accepted: {}\n- variable: `{}`\n- flag: {flag}\n",
+            field.path(),
+            field.text(),
+            field.accepts,
+            field.variable(),
+        )
+        .ok();
+    }
+    text
+}
+
+fn render_other_variables() -> String {
+    let mut text = "\n## Other variables\n\n".to_owned();
+    for (alias, path) in ALIASES {
+        writeln!(
+            text,
+            "- `{alias}`: another name for `{path}`; the variable of that setting wins over it."
+        )
+        .ok();
+    }
+    let url = crate::environment::URL_VARIABLE;
+    let default = crate::environment::DEFAULT_URL;
+    writeln!(
+        text,
+        "- `{url}`: where `zim cache stats`, `gc` and `verify` find the server; `--url` wins over it. Default: `{default}`.\n\
+         - `XDG_CACHE_HOME`, `HOME`: where the user's cache folder is, for the default of `storage`."
+    )
+    .ok();
+    text
+}
