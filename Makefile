@@ -1,0 +1,75 @@
+# The verbs of the project; `make help` lists them. Chores in Rust are `cargo xtask`, stages of the tests are `.ci/test`.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+STORAGE ?= $(HOME)/.cache/zimcache/store
+MAX_SIZE ?= 10GB
+# Multiplies the volume of every seeded suite; the nightly parts raise it.
+NIGHTLY_SCALE ?= 40
+# Longest time of one nightly part, and of one fuzz target in seconds.
+NIGHTLY_LIMIT ?= 3h
+FUZZ_SECONDS ?= 60
+
+.PHONY: help build run test lint unit real doc bench fuzz gen tidy numbers \
+	nightly nightly-store nightly-procs nightly-fuzz nightly-quality soak
+
+help: ## lists these verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':[^#]*## ' '{printf "%-16s %s\n", $$1, $$2}'
+
+build: ## builds target/release/zim
+	cargo build --release --locked --bin zim
+
+run: build ## builds and serves on port 8080 (STORAGE=, MAX_SIZE=)
+	./target/release/zim cache serve --port 8080 --storage $(STORAGE) --max-size $(MAX_SIZE)
+
+test: ## installs what the tests need and runs all of them
+	@.ci/test
+
+lint: ## formatting, house rules, spelling, clippy, dependency rules
+	@.ci/test lint clippy deny
+
+unit: ## unit, contract, wire and simulation tests
+	@.ci/test build unit
+
+real: ## real build tools, kills, power cuts and full disks against the real binary
+	@.ci/test build real
+
+doc: ## tests in the documentation, and the documentation itself
+	@.ci/test doc
+
+bench: ## compares with other servers; writes docs/benchmarks.md (about an hour)
+	@.ci/needs bench
+	cargo build --release --locked --bin zim
+	cargo run --release --locked --package zimcache-xtask -- bench
+
+fuzz: ## every fuzz target for FUZZ_SECONDS each (needs a nightly toolchain)
+	@.ci/needs fuzz
+	@.ci/fuzz $(FUZZ_SECONDS)
+
+gen: ## writes the generated files
+	cargo xtask gen
+
+tidy: ## the house rules that no compiler checks
+	cargo xtask tidy
+
+numbers: ## size and shape of the code beside others
+	cargo xtask numbers
+
+nightly: nightly-store nightly-procs nightly-fuzz nightly-quality ## all nightly parts, each at most NIGHTLY_LIMIT
+
+nightly-store: ## the store's model, crash and fault tests at NIGHTLY_SCALE times the volume
+	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build unit
+
+nightly-procs: ## kills, power cuts and real clients at NIGHTLY_SCALE times the volume
+	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build real
+
+nightly-fuzz: ## every fuzz target for 20 minutes
+	@.ci/needs fuzz
+	timeout $(NIGHTLY_LIMIT) .ci/fuzz 1200
+
+nightly-quality: ## checks the numbers of the house and the licences, with advisories
+	@.ci/test lint clippy deny doc
+	cargo xtask numbers
+
+soak: ## two hours of kills under load
+	ZIMCACHE_TEST_SCALE=100 timeout 2h .ci/test build real

@@ -1,0 +1,48 @@
+//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen`.
+//!
+//! Not part of the product: nothing here ships. Every chore reads the tree it is started in and needs no network.
+#![allow(
+    clippy::print_stdout,
+    reason = "a command line tool answers on its standard output"
+)]
+
+mod edges;
+mod generate;
+mod numbers;
+mod source;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// One chore.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Chores of the workspace")]
+enum Chore {
+    /// Checks the house rules that no compiler checks.
+    Tidy,
+    /// Shows that the dependency rule bites: each forbidden edge must fail the check of `deny.toml`.
+    Edges,
+    /// Prints our row beside the codebases we compare ourselves with.
+    Numbers,
+    /// Writes the generated files.
+    Gen {
+        /// Only compares; fails when a file is out of date.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    let chore = Chore::parse();
+    let tree = tree::Tree::find()?;
+    match chore {
+        Chore::Tidy => Ok(tidy::run(&tree)),
+        Chore::Edges => edges::run(&tree),
+        Chore::Numbers => Ok(numbers::run(&tree)),
+        Chore::Gen { check } => generate::run(&tree, check),
+    }
+}
