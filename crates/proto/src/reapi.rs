@@ -1,0 +1,298 @@
+//! `build.bazel.remote.execution.v2`: digests, action results, directories.
+//!
+//! Byte fields share the decoded buffer where prost can. Reserved and unknown fields are skipped when reading.
+
+use prost::bytes::Bytes;
+
+/// The name of a blob: lower-case hex of the hash, and the size.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Digest {
+    /// Lower-case hex.
+    #[prost(string, tag = "1")]
+    pub hash: String,
+    /// Size in bytes.
+    #[prost(int64, tag = "2")]
+    pub size_bytes: i64,
+}
+
+/// What an action left behind.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ActionResult {
+    /// Files written.
+    #[prost(message, repeated, tag = "2")]
+    pub output_files: Vec<OutputFile>,
+    /// Symbolic links to files (older clients).
+    #[prost(message, repeated, tag = "10")]
+    pub output_file_symlinks: Vec<OutputSymlink>,
+    /// Symbolic links.
+    #[prost(message, repeated, tag = "12")]
+    pub output_symlinks: Vec<OutputSymlink>,
+    /// Directories written.
+    #[prost(message, repeated, tag = "3")]
+    pub output_directories: Vec<OutputDirectory>,
+    /// Symbolic links to directories (older clients).
+    #[prost(message, repeated, tag = "11")]
+    pub output_directory_symlinks: Vec<OutputSymlink>,
+    /// Exit code.
+    #[prost(int32, tag = "4")]
+    pub exit_code: i32,
+    /// Standard output, inline.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub stdout_raw: Bytes,
+    /// Standard output, as a blob.
+    #[prost(message, optional, tag = "6")]
+    pub stdout_digest: Option<Digest>,
+    /// Standard error, inline.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub stderr_raw: Bytes,
+    /// Standard error, as a blob.
+    #[prost(message, optional, tag = "8")]
+    pub stderr_digest: Option<Digest>,
+    /// How and where it ran.
+    #[prost(message, optional, tag = "9")]
+    pub execution_metadata: Option<ExecutedActionMetadata>,
+}
+
+impl ActionResult {
+    /// The field numbers above.
+    pub const FIELDS: std::ops::RangeInclusive<u32> = 2..=12;
+}
+
+/// A file that an action wrote.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OutputFile {
+    /// Path below the working directory.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The content.
+    #[prost(message, optional, tag = "2")]
+    pub digest: Option<Digest>,
+    /// Whether it may be executed.
+    #[prost(bool, tag = "4")]
+    pub is_executable: bool,
+    /// The content, inline.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub contents: Bytes,
+    /// Further properties.
+    #[prost(message, optional, tag = "7")]
+    pub node_properties: Option<NodeProperties>,
+}
+
+/// A directory that an action wrote.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct OutputDirectory {
+    /// Path below the working directory; empty names the working directory itself.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The encoded [`Tree`].
+    #[prost(message, optional, tag = "3")]
+    pub tree_digest: Option<Digest>,
+    /// Whether the tree's children come parents first.
+    #[prost(bool, tag = "4")]
+    pub is_topologically_sorted: bool,
+    /// The encoded [`Directory`] at the root.
+    #[prost(message, optional, tag = "5")]
+    pub root_directory_digest: Option<Digest>,
+}
+
+/// A symbolic link that an action wrote.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OutputSymlink {
+    /// Path below the working directory.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// Where it points.
+    #[prost(string, tag = "2")]
+    pub target: String,
+    /// Further properties.
+    #[prost(message, optional, tag = "4")]
+    pub node_properties: Option<NodeProperties>,
+}
+
+/// A whole directory tree in one message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tree {
+    /// The root directory.
+    #[prost(message, optional, tag = "1")]
+    pub root: Option<Directory>,
+    /// Every other directory, in any order.
+    #[prost(message, repeated, tag = "2")]
+    pub children: Vec<Directory>,
+}
+
+/// A [`Tree`] whose directories stay encoded: their digests are over exactly these bytes.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct EncodedTree {
+    /// The root directory.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub root: Option<Bytes>,
+    /// Every other directory, in any order.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub children: Vec<Bytes>,
+}
+
+/// One directory.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Directory {
+    /// Files.
+    #[prost(message, repeated, tag = "1")]
+    pub files: Vec<FileNode>,
+    /// Directories.
+    #[prost(message, repeated, tag = "2")]
+    pub directories: Vec<DirectoryNode>,
+    /// Symbolic links.
+    #[prost(message, repeated, tag = "3")]
+    pub symlinks: Vec<SymlinkNode>,
+    /// Further properties.
+    #[prost(message, optional, tag = "5")]
+    pub node_properties: Option<NodeProperties>,
+}
+
+/// A file in a directory.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FileNode {
+    /// One path segment.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The content.
+    #[prost(message, optional, tag = "2")]
+    pub digest: Option<Digest>,
+    /// Whether it may be executed.
+    #[prost(bool, tag = "4")]
+    pub is_executable: bool,
+    /// Further properties.
+    #[prost(message, optional, tag = "6")]
+    pub node_properties: Option<NodeProperties>,
+}
+
+/// A directory in a directory.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct DirectoryNode {
+    /// One path segment.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The encoded [`Directory`].
+    #[prost(message, optional, tag = "2")]
+    pub digest: Option<Digest>,
+}
+
+/// A symbolic link in a directory.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SymlinkNode {
+    /// One path segment.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Where it points.
+    #[prost(string, tag = "2")]
+    pub target: String,
+    /// Further properties.
+    #[prost(message, optional, tag = "4")]
+    pub node_properties: Option<NodeProperties>,
+}
+
+/// Properties beyond name and content.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeProperties {
+    /// Free pairs.
+    #[prost(message, repeated, tag = "1")]
+    pub properties: Vec<NodeProperty>,
+    /// Time of the last change.
+    #[prost(message, optional, tag = "2")]
+    pub mtime: Option<Timestamp>,
+    /// Permission bits.
+    #[prost(message, optional, tag = "3")]
+    pub unix_mode: Option<UInt32Value>,
+}
+
+/// One free pair.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct NodeProperty {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// How and where an action ran.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ExecutedActionMetadata {
+    /// Who ran it.
+    #[prost(string, tag = "1")]
+    pub worker: String,
+    /// When it was queued.
+    #[prost(message, optional, tag = "2")]
+    pub queued_timestamp: Option<Timestamp>,
+    /// When the worker took it.
+    #[prost(message, optional, tag = "3")]
+    pub worker_start_timestamp: Option<Timestamp>,
+    /// When the worker was done, uploads included.
+    #[prost(message, optional, tag = "4")]
+    pub worker_completed_timestamp: Option<Timestamp>,
+    /// When the worker began to fetch inputs.
+    #[prost(message, optional, tag = "5")]
+    pub input_fetch_start_timestamp: Option<Timestamp>,
+    /// When it had them.
+    #[prost(message, optional, tag = "6")]
+    pub input_fetch_completed_timestamp: Option<Timestamp>,
+    /// When the command started.
+    #[prost(message, optional, tag = "7")]
+    pub execution_start_timestamp: Option<Timestamp>,
+    /// When it ended.
+    #[prost(message, optional, tag = "8")]
+    pub execution_completed_timestamp: Option<Timestamp>,
+    /// When the upload of outputs began.
+    #[prost(message, optional, tag = "9")]
+    pub output_upload_start_timestamp: Option<Timestamp>,
+    /// When it was done.
+    #[prost(message, optional, tag = "10")]
+    pub output_upload_completed_timestamp: Option<Timestamp>,
+    /// What clients keep for themselves.
+    #[prost(message, repeated, tag = "11")]
+    pub auxiliary_metadata: Vec<Any>,
+    /// Time the command took in the worker's own measure.
+    #[prost(message, optional, tag = "12")]
+    pub virtual_execution_duration: Option<Duration>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Timestamp {
+    /// Seconds since the Unix epoch.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// Nanoseconds, 0 to 999 999 999.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Duration {
+    /// Seconds.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// Nanoseconds, of the same sign.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Any {
+    /// What the bytes are.
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    /// The bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
+}
+
+/// `google.protobuf.UInt32Value`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct UInt32Value {
+    /// The number.
+    #[prost(uint32, tag = "1")]
+    pub value: u32,
+}

@@ -1,0 +1,8 @@
+//! What every binary tells about itself: logs ([`log`]), figures ([`metrics`]) and named tasks ([`task`]).
+//!
+//! Not here: any figure's meaning (each component registers its own), reading the environment (`crates/config`), and
+//! process globals other than the logger that a binary installs once at start-up.
+
+pub mod log;
+pub mod metrics;
+pub mod task;

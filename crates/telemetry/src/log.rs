@@ -1,0 +1,66 @@
+//! Logs on standard error, for people or as JSON lines.
+//!
+//! Installed once by a binary's `main`; libraries and tests never install one. The filter is a setting that the caller
+//! read; nothing here looks at the environment.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// One readable line per event.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter is not one.
+    #[error("{filter:?} is not a log filter; write a level such as info, or target=level pairs")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// Where it is wrong.
+        #[source]
+        source: ParseError,
+    },
+    /// Something installed a logger before.
+    #[error("a logger is installed already")]
+    Installed,
+}
+
+/// Installs the process's logger.
+///
+/// # Errors
+/// [`Error`] when the filter does not parse or a logger is there already.
+pub fn init(format: Format, filter: &str) -> Result<(), Error> {
+    let parsed = EnvFilter::try_new(filter).map_err(|source| Error::Filter {
+        filter: filter.to_owned(),
+        source,
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let installed = match format {
+        Format::Text => builder.with_target(false).try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|_| Error::Installed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_refused_by_name() {
+        let error = init(Format::Text, "zimcache=loudly").unwrap_err();
+        assert!(error.to_string().contains("zimcache=loudly"), "{error}");
+    }
+}
