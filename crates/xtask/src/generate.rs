@@ -11,7 +11,7 @@ use crate::tree::{File, Tree};
 /// Path below the root, and what renders it.
 type Generated = (&'static str, fn() -> String);
 
-const FILES: &[Generated] = &[];
+const FILES: &[Generated] = &[("docs/config.md", zimcache_config::reference::render)];
 
 /// Writes or compares every generated file.
 pub(crate) fn run(tree: &Tree, check: bool) -> Result<ExitCode> {
