@@ -1,0 +1,18 @@
+//! The harness of the tests that treat ZimCache as a black box: they start the real `zim` binary and talk to it over
+//! sockets, files and signals, as its users do.
+//!
+//! Not here: knowledge of the crates under test. The HTTP client, the digests and the expectations are written anew,
+//! so that a mistake in the product is not repeated by its judge.
+//! Invariants: whatever a test starts is stopped by its process id when its guard goes, also after a panic; ports are
+//! chosen by the kernel; files live in a temporary folder; a suite prints the volume it did or why it was skipped.
+
+pub mod content;
+pub mod environment;
+pub mod http;
+pub mod ledger;
+pub mod loop_disk;
+pub mod process;
+pub mod report;
+pub mod server;
+pub mod sources;
+pub mod writers;

@@ -1,0 +1,14 @@
+//! Black-box tests of the real `zim` binary: real build tools, kills, power cuts, full and damaged disks, bad input.
+//!
+//! One binary, so that it links once. Build `zim` first (`cargo build --bin zim`) or name it with `ZIM_BIN`.
+//! Tests that need the machine alone take a [`zimcache_tests::report::Turn`]; volumes grow with `ZIMCACHE_TEST_SCALE`.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed expectation is how a test fails"
+)]
+
+mod bazel;
+mod ccache;
+mod churn;
