@@ -9,6 +9,7 @@
 mod edges;
 mod generate;
 mod numbers;
+mod pages;
 mod source;
 mod tidy;
 mod tree;

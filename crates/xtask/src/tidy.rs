@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use crate::{
-    source,
+    pages, source,
     tree::{File, Tree},
 };
 
@@ -28,9 +28,11 @@ const RULES: &[Rule] = &[
     ("no path of one machine", machine_paths),
     ("every Rust file is a module of something", dead_files),
     ("packages are named after their folder", package_names),
-    ("the README has exactly two sh blocks", readme_blocks),
+    ("the README has exactly two sh blocks", pages::readme_blocks),
     ("protocol files keep their order", protocol_order),
     ("no build settings in .cargo/config.toml", cargo_config),
+    ("links between pages lead somewhere", pages::page_links),
+    ("ARCHITECTURE.md names what exists", pages::named_things),
 ];
 
 /// Checks every rule and shows what is long.
@@ -204,18 +206,6 @@ fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn readme_blocks(tree: &Tree) -> Vec<String> {
-    let readme = tree.get("README.md").map(File::text).unwrap_or_default();
-    let blocks = readme.lines().filter(|line| line.trim() == "```sh").count();
-    let starts = readme.lines().position(|line| line == "## Quick start");
-    match (blocks, starts) {
-        (2, Some(_)) => Vec::new(),
-        _ => vec![format!(
-            "README.md has {blocks}, quick start at line {starts:?}"
-        )],
-    }
-}
-
 /// A protocol file opens with its specification, then the routes; wire tests come last.
 fn protocol_order(tree: &Tree) -> Vec<String> {
     let is_protocol = |file: &&File| {
@@ -304,7 +294,11 @@ mod tests {
     #[test]
     fn every_rule_finds_its_offence() {
         let root = tempfile::tempdir().unwrap();
-        let offences: [(&str, String); 9] = [
+        let offences: [(&str, String); 10] = [
+            (
+                "ARCHITECTURE.md",
+                "`lost/file.rs`, `lost()`, [x](lost.md)\n".into(),
+            ),
             ("gateway/src/lib.rs", "mod protocol;\n".into()),
             (
                 "gateway/src/protocol/mod.rs",
