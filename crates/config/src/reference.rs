@@ -4,8 +4,6 @@
 
 use std::fmt::Write;
 
-use toml::{Table, Value};
-
 use crate::{Field, GatewayConfig, LogConfig, ServeConfig, StoreConfig, load::ALIASES};
 
 const INTRODUCTION: &str = "\
@@ -22,30 +20,25 @@ Sizes read `100GB` (powers of 1000) and `100GiB` or `100G` (powers of 1024). Dur
 
 /// The reference page, Markdown.
 pub fn render() -> String {
-    let defaults = Table::try_from(ServeConfig::default()).unwrap_or_default();
     let mut page = INTRODUCTION.to_owned();
     let sections = [
-        ("Top level", "", ServeConfig::FIELDS),
-        ("`[log]`", "log", LogConfig::FIELDS),
-        ("`[gateway]`", "gateway", GatewayConfig::FIELDS),
-        ("`[store]`", "store", StoreConfig::FIELDS),
+        ("Top level", ServeConfig::FIELDS),
+        ("`[log]`", LogConfig::FIELDS),
+        ("`[gateway]`", GatewayConfig::FIELDS),
+        ("`[store]`", StoreConfig::FIELDS),
     ];
-    for (title, section, fields) in sections {
-        page.push_str(&render_section(title, section, fields, &defaults));
+    for (title, fields) in sections {
+        page.push_str(&render_section(title, fields));
     }
     page.push_str(&render_other_variables());
     page
 }
 
-fn render_section(title: &str, section: &str, fields: &[Field], defaults: &Table) -> String {
-    let values = match defaults.get(section) {
-        Some(Value::Table(nested)) => nested,
-        _ => defaults,
-    };
+fn render_section(title: &str, fields: &[Field]) -> String {
     let mut text = format!("\n## {title}\n");
     for field in fields {
-        let default = values.get(&field.name());
-        let default = default.map_or_else(|| "not set".to_owned(), |value| format!("`{value}`"));
+        let default = ServeConfig::default_text(field)
+            .map_or_else(|| "not set".to_owned(), |text| format!("`{text}`"));
         let flag = field
             .flag
             .map_or_else(|| "none".to_owned(), |flag| format!("`{flag}`"));

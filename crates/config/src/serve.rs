@@ -49,6 +49,19 @@ impl ServeConfig {
         sections.into_iter().flatten()
     }
 
+    /// The default of a setting as text; `None` where the setting is absent by default.
+    pub fn default_text(field: &Field) -> Option<String> {
+        let defaults = toml::Table::try_from(ServeConfig::default()).ok()?;
+        let section = match field.section {
+            "" => &defaults,
+            section => defaults.get(section)?.as_table()?,
+        };
+        Some(match section.get(&field.name())? {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
+
     /// Checks every setting of every section.
     ///
     /// # Errors
