@@ -132,6 +132,9 @@ impl BlobStore for MemoryStore {
     }
 
     async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<bool> {
+        if digest.is_empty_blob() || self.find(namespace, digest).is_none() {
+            return Ok(false);
+        }
         let key = (namespace.clone(), digest.hash);
         Ok(self.state.lock().blobs.remove(&key).is_some())
     }

@@ -88,7 +88,7 @@ impl DiskFile for SimFile {
             let offset = match fault {
                 Some(FaultKind::LostWrite) => return Ok(()),
                 Some(FaultKind::MisdirectedWrite(pages)) => {
-                    offset.saturating_add_signed(pages * PAGE as i64)
+                    offset.saturating_add_signed(pages.saturating_mul(4096))
                 }
                 _ => offset,
             };
