@@ -1,1 +1,89 @@
 //! The gateway: every client dialect on one port, in front of stores given as trait objects.
+//!
+//! The way of a request: [`server`] accepts and admits a connection, `connection` tells HTTP/1.1 from HTTP/2 and drives
+//! it, `service` hands each request to the dialect that `protocol` finds for its path, the dialect calls the domain
+//! operations of [`cache`], and `respond` turns the answer into bytes. `watch` and `connections` close what takes too long.
+//! Not here: how bytes are stored (`store`, `node`), flags and files (`config`, `zim`). Invariants: a dialect sees only
+//! [`cache`]; every queue, body and wait is bounded; no process globals, so tests can start many gateways.
+
+pub mod action;
+mod admin;
+mod body;
+pub mod cache;
+mod completeness;
+mod connection;
+mod connections;
+pub mod error;
+mod metrics;
+mod protocol;
+pub mod request;
+mod respond;
+pub mod server;
+mod service;
+mod socket;
+mod status;
+mod watch;
+
+use std::{future::Future, sync::Arc, time::Instant};
+
+use zimcache_config::GatewayConfig;
+use zimcache_store::{BlobStore, EntryStore, StoreAdmin};
+use zimcache_telemetry::metrics::Registry;
+
+pub use error::Error;
+pub use server::{DrainReport, Listener};
+
+use crate::{cache::Cache, connection::Protocols, connections::Connections, metrics::Metrics};
+
+/// The stores behind a gateway.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Blobs.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Entries.
+    pub entries: Arc<dyn EntryStore>,
+    /// Figures, garbage collection, verification.
+    pub admin: Arc<dyn StoreAdmin>,
+}
+
+/// A gateway, ready to serve. Clones are the same gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway(Arc<Shared>);
+
+/// What every connection and request of one gateway shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: GatewayConfig,
+    pub(crate) cache: Cache,
+    pub(crate) admin: Arc<dyn StoreAdmin>,
+    pub(crate) metrics: Metrics,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) protocols: Protocols,
+    pub(crate) started: Instant,
+}
+
+impl Gateway {
+    /// A gateway over these stores.
+    pub fn new(config: GatewayConfig, stores: Stores) -> Gateway {
+        let metrics = Metrics::new(Registry::new(), Arc::clone(&stores.admin));
+        let connections = Arc::new(Connections::new(&config, metrics.connections.clone()));
+        Gateway(Arc::new(Shared {
+            cache: Cache::new(stores.blobs, stores.entries, config.max_blob_size),
+            admin: stores.admin,
+            metrics,
+            connections,
+            protocols: Protocols::new(&config),
+            started: Instant::now(),
+            config,
+        }))
+    }
+
+    /// Serves these listeners until `shutdown` ends, then drains: requests under way may finish within the configured
+    /// time, nothing new is accepted.
+    pub async fn serve<F>(&self, listeners: Vec<Listener>, shutdown: F) -> DrainReport
+    where
+        F: Future<Output = ()> + Send,
+    {
+        server::serve(&self.0, listeners, shutdown).await
+    }
+}

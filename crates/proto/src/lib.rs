@@ -6,5 +6,6 @@
 //! wire contract: the tests hold literal bytes.
 
 pub mod reapi;
+pub mod wire;
 
 pub use prost::{DecodeError, Message};

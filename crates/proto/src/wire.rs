@@ -1,0 +1,145 @@
+//! Walking an encoded message field by field, without decoding what it holds.
+//!
+//! For messages that may be large or hostile: nothing is allocated per field, and nested bytes share the buffer. Not
+//! here: what a field means. Invariant: the walk ends at the first malformed byte with an error, and groups, which no
+//! message of ours has, are malformed.
+
+use std::fmt;
+
+use prost::{
+    bytes::{Buf, Bytes},
+    encoding::{WireType, decode_key, decode_varint},
+};
+
+/// The bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("malformed protocol buffer message")
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl From<prost::DecodeError> for Malformed {
+    fn from(_: prost::DecodeError) -> Malformed {
+        Malformed
+    }
+}
+
+/// The value of a field, as far as the wire tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// A number of any width.
+    Number(u64),
+    /// A string, bytes or a message.
+    Bytes(Bytes),
+}
+
+/// The fields of a message in the order they were written: number and value.
+pub fn fields(message: &Bytes) -> Fields {
+    Fields(message.clone())
+}
+
+/// Iterator made by [`fields`].
+#[derive(Debug, Clone)]
+pub struct Fields(Bytes);
+
+impl Iterator for Fields {
+    type Item = Result<(u32, Field), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.0.has_remaining() {
+            return None;
+        }
+        let field = next_field(&mut self.0);
+        if field.is_err() {
+            self.0.clear();
+        }
+        Some(field)
+    }
+}
+
+fn next_field(rest: &mut Bytes) -> Result<(u32, Field), Malformed> {
+    let (number, wire_type) = decode_key(rest)?;
+    let field = match wire_type {
+        WireType::Varint => Field::Number(decode_varint(rest)?),
+        WireType::SixtyFourBit => Field::Number(u64::from_le_bytes(take(rest)?)),
+        WireType::ThirtyTwoBit => Field::Number(u32::from_le_bytes(take(rest)?).into()),
+        WireType::LengthDelimited => {
+            let length = decode_varint(rest)?;
+            if length > rest.remaining() as u64 {
+                return Err(Malformed);
+            }
+            Field::Bytes(rest.split_to(length as usize))
+        }
+        WireType::StartGroup | WireType::EndGroup => return Err(Malformed),
+    };
+    Ok((number, field))
+}
+
+fn take<const N: usize>(rest: &mut Bytes) -> Result<[u8; N], Malformed> {
+    let mut raw = [0; N];
+    rest.try_copy_to_slice(&mut raw).map_err(|_| Malformed)?;
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::reapi::Digest;
+
+    #[test]
+    fn fields_come_in_the_order_they_were_written() {
+        let digest = Digest {
+            hash: "ab".into(),
+            size_bytes: 300,
+        };
+        let walked: Vec<_> = fields(&digest.encode_to_vec().into()).collect();
+        assert_eq!(
+            walked,
+            [
+                Ok((1, Field::Bytes(Bytes::from_static(b"ab")))),
+                Ok((2, Field::Number(300)))
+            ]
+        );
+    }
+
+    #[test]
+    fn lengths_that_lie_and_groups_end_the_walk() {
+        for bad in [
+            &[0x0a, 0x05, 1][..],
+            &[0x0b, 0x0c],
+            &[0x0c],
+            &[0x0d, 1, 2],
+            &[0x09, 1],
+            &[0xff],
+            &[0x08],
+            &[0x00, 0x00],
+        ] {
+            let mut walk = fields(&Bytes::copy_from_slice(bad));
+            assert_eq!(walk.next(), Some(Err(Malformed)), "{bad:?}");
+            assert_eq!(walk.next(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_walk(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let message = Bytes::from(bytes);
+            prop_assert!(fields(&message).count() <= message.len());
+        }
+
+        #[test]
+        fn the_walk_reads_back_what_prost_writes(hash in "[a-f0-9]{0,64}", size_bytes in 1_i64..) {
+            let message = Digest { hash: hash.clone(), size_bytes }.encode_to_vec().into();
+            let last = fields(&message).last();
+            prop_assert_eq!(last, Some(Ok((2, Field::Number(size_bytes as u64)))));
+        }
+    }
+}

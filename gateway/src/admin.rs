@@ -1,0 +1,234 @@
+//! The operator's pages on the clients' port: health, metrics, figures, garbage collection, verification.
+//!
+//! | path | methods | who |
+//! | --- | --- | --- |
+//! | `/health` | GET, HEAD | everybody |
+//! | `/metrics` | GET, HEAD | everybody |
+//! | `/api/v1/stats` | GET, HEAD | everybody |
+//! | `/api/v1/gc` | POST | callers on this machine |
+//! | `/api/v1/verify` | POST | callers on this machine |
+//!
+//! A caller on this machine that speaks for someone else (a browser's page, a proxy) counts as remote. Cancellation:
+//! a verification whose caller went away ends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, header};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use zimcache_store::{Progress, StoreAdmin, StoreStats, VerifyReport};
+use zimcache_telemetry::task;
+
+use crate::{Error, body::Body, cache::Chunks, error::Result, protocol::Call, respond, status};
+
+/// Largest JSON body of a request.
+const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Lines of progress that may wait for a slow reader; more are left out.
+const WAITING_LINES: usize = 16;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// One of the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    Health,
+    Metrics,
+    Stats,
+    Gc,
+    Verify,
+}
+
+/// Whether the path is one of the pages.
+pub(crate) fn routes(path: &str) -> Option<Page> {
+    match path {
+        "/health" => Some(Page::Health),
+        "/metrics" => Some(Page::Metrics),
+        "/api/v1/stats" => Some(Page::Stats),
+        "/api/v1/gc" => Some(Page::Gc),
+        "/api/v1/verify" => Some(Page::Verify),
+        _ => None,
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer(page: Page, call: Call<'_>) -> Result<Response<Body>> {
+    let acts = matches!(page, Page::Gc | Page::Verify);
+    let allowed = if acts { "POST" } else { "GET, HEAD" };
+    let method = &call.head.method;
+    if (*method == Method::POST) != acts || !(acts || [Method::GET, Method::HEAD].contains(method))
+    {
+        return Ok(status::method_not_allowed(allowed));
+    }
+    let head_only = *method == Method::HEAD;
+    let response = match page {
+        Page::Health => health(&call),
+        Page::Metrics => metrics(&call),
+        Page::Stats => stats(&call),
+        Page::Gc => gc(call).await?,
+        Page::Verify => verify(&call)?,
+    };
+    Ok(if head_only {
+        without_body(response)
+    } else {
+        response
+    })
+}
+
+/// The same headers, with the length the body would have.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).lower();
+    let mut response = response.map(|_| Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+    capacity_bytes: u64,
+    live_bytes: u64,
+    read_only: Option<String>,
+}
+
+fn health(call: &Call<'_>) -> Response<Body> {
+    let stats = call.shared.admin.stats();
+    let status = if stats.read_only.is_some() {
+        "read-only"
+    } else {
+        "ok"
+    };
+    respond::json(&Health {
+        status,
+        version: VERSION,
+        capacity_bytes: stats.capacity_bytes,
+        live_bytes: stats.live_bytes,
+        read_only: stats.read_only,
+    })
+}
+
+fn metrics(call: &Call<'_>) -> Response<Body> {
+    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let page = call.shared.metrics.page();
+    let mut response = Response::new(Body::full(Bytes::from(page)));
+    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    response
+}
+
+#[derive(Debug, Serialize)]
+struct Stats {
+    version: &'static str,
+    uptime_seconds: u64,
+    connections: usize,
+    requests: u64,
+    hits: u64,
+    misses: u64,
+    hit_rate: Option<f64>,
+    #[serde(flatten)]
+    store: StoreStats,
+}
+
+fn stats(call: &Call<'_>) -> Response<Body> {
+    let shared = call.shared;
+    let totals = shared.metrics.totals();
+    let lookups = totals.hits + totals.misses;
+    respond::json(&Stats {
+        version: VERSION,
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        connections: shared.connections.count(),
+        requests: totals.requests,
+        hits: totals.hits,
+        misses: totals.misses,
+        hit_rate: (lookups > 0).then(|| totals.hits as f64 / lookups as f64),
+        store: shared.admin.stats(),
+    })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GcRequest {
+    target_bytes: Option<u64>,
+}
+
+async fn gc(call: Call<'_>) -> Result<Response<Body>> {
+    refuse_remote(&call)?;
+    let body = read_request(call.upload).await?;
+    let request: GcRequest = if body.iter().all(u8::is_ascii_whitespace) {
+        GcRequest::default()
+    } else {
+        serde_json::from_slice(&body)
+            .map_err(|_| Error::Request("expected {\"target_bytes\": number} or nothing"))?
+    };
+    let report = call.shared.admin.gc(request.target_bytes).await?;
+    Ok(respond::json(&report))
+}
+
+async fn read_request(body: &mut impl Chunks) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(chunk) = body.next().await {
+        all.extend_from_slice(&chunk?);
+        if all.len() > MAX_REQUEST_BYTES {
+            let limit = MAX_REQUEST_BYTES as u64;
+            return Err(Error::TooLarge { limit });
+        }
+    }
+    Ok(all)
+}
+
+/// One line of a verification's answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Progress(Progress),
+    Report(VerifyReport),
+    Error(String),
+}
+
+impl Line {
+    fn encode(&self) -> Bytes {
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        text.push(b'\n');
+        text.into()
+    }
+}
+
+fn verify(call: &Call<'_>) -> Result<Response<Body>> {
+    const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+    refuse_remote(call)?;
+    let (lines, received) = mpsc::channel(WAITING_LINES);
+    task::spawn("verify", run_verify(Arc::clone(&call.shared.admin), lines));
+    let mut response = Response::new(Body::lines(received));
+    response.headers_mut().insert(header::CONTENT_TYPE, LINES);
+    Ok(response)
+}
+
+async fn run_verify(admin: Arc<dyn StoreAdmin>, lines: mpsc::Sender<Bytes>) {
+    let progress = lines.clone();
+    // A line that finds no room is left out: the next one says more.
+    let on_progress = Box::new(move |step| drop(progress.try_send(Line::Progress(step).encode())));
+    let last = tokio::select! {
+        verified = admin.verify(on_progress) => match verified {
+            Ok(report) => Line::Report(report),
+            Err(error) => {
+                tracing::error!(%error, "verification failed");
+                Line::Error("the store could not be verified; see the server's log".into())
+            }
+        },
+        () = lines.closed() => return,
+    };
+    // Fails only when the caller went away.
+    lines.send(last.encode()).await.ok();
+}
+
+/// Until callers have tokens, what acts on the store is for this machine alone.
+fn refuse_remote(call: &Call<'_>) -> Result<()> {
+    let headers = &call.head.headers;
+    let on_behalf = ["origin", "forwarded", "x-forwarded-for"]
+        .into_iter()
+        .any(|name| headers.contains_key(name));
+    if on_behalf || !call.peer.is_local() {
+        return Err(Error::RemoteCaller);
+    }
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! The domain operations that every dialect calls: blobs, entries, action results.
+//!
+//! One set for all dialects, so that a rule (size limit, verification, completeness) is written once; rights of the
+//! caller in a namespace will be checked here too. No HTTP type and no status below this line. Invariants: a body is
+//! always verified, also when the blob exists; an action result is handed out only when everything it refers to is
+//! present and leased; bytes that fail verification are a miss for the client and an alarm for us.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use zimcache_store::{
+    self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryMeta, EntryStore, Precondition,
+    Reader,
+};
+use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Function, Hash, Namespace};
+
+use crate::{Error, action, error::Result};
+
+/// Largest action result accepted.
+pub const MAX_ACTION_RESULT_BYTES: u64 = 32 << 20;
+/// Bodies up to this size are kept until their digest verified, to be tried under the other hash functions that have
+/// hashes of the same length.
+const KEPT_BYTES: usize = 1 << 20;
+/// Values up to this size are read into memory without queueing.
+pub(crate) const SMALL_BYTES: u64 = 1 << 20;
+/// How many larger values may be in memory at once, over all requests.
+const LARGE_VALUES: usize = 2;
+
+/// A body that comes in chunks.
+pub trait Chunks: Send {
+    /// The next chunk; `None` at the end.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes>>> + Send;
+
+    /// Size of the whole body in bytes, where it is known before the first chunk.
+    fn announced_bytes(&self) -> Option<u64>;
+}
+
+/// An action result whose references are all present.
+#[derive(Debug)]
+pub struct ActionResult {
+    /// As it was stored.
+    pub bytes: Bytes,
+    /// Identity of this version.
+    pub version: u64,
+}
+
+/// The cache, as the dialects see it.
+#[derive(Debug)]
+pub struct Cache {
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    entries: Arc<dyn EntryStore>,
+    max_value_bytes: u64,
+    large_values: Semaphore,
+    empty_hashes: Vec<Hash>,
+    default_namespace: Namespace,
+}
+
+impl Cache {
+    /// A cache over these stores that accepts values up to `max_value`.
+    pub fn new(
+        blobs: Arc<dyn BlobStore>,
+        entries: Arc<dyn EntryStore>,
+        max_value: ByteSize,
+    ) -> Cache {
+        let functions = [40, 64, 96, 128].into_iter().flat_map(Function::by_hex_len);
+        Cache {
+            blobs,
+            entries,
+            max_value_bytes: max_value.as_u64(),
+            large_values: Semaphore::new(LARGE_VALUES),
+            empty_hashes: functions.map(|f| Digest::of(*f, &[]).hash).collect(),
+            default_namespace: Namespace::default(),
+        }
+    }
+
+    /// The namespace of requests that name none.
+    pub fn default_namespace(&self) -> Namespace {
+        self.default_namespace.clone()
+    }
+
+    /// Opens a blob named by a hash whose function is only known by its length; `None` when it is absent.
+    ///
+    /// # Errors
+    /// `RangeInvalid`; `Unavailable` when the store cannot tell.
+    pub async fn open_blob(
+        &self,
+        namespace: &Namespace,
+        hash: &Hash,
+        range: ByteRange,
+    ) -> Result<Option<Reader>> {
+        let readings = readings(hash);
+        if readings.clone().any(|hash| self.is_empty_hash(&hash)) {
+            let range = range.resolve(0)?;
+            return Ok(Some(Reader::from_bytes_range(&Bytes::new(), range)));
+        }
+        for hash in readings {
+            let digest = Digest::unsized_(hash);
+            let opened = self.blobs.open(namespace, &digest, range).await;
+            if let Some(reader) = alarm(opened, &hash)? {
+                return Ok(Some(reader));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stores a blob. A hash whose length fits several functions is right when any of them gives it: the most likely
+    /// one verifies while the body streams, and a body of up to 1 MiB that fails it is tried under the others.
+    ///
+    /// # Errors
+    /// `Invalid` when the body has another hash or is cut short, `TooLarge`, `Timeout`, `OutOfSpace`, `Unavailable`.
+    pub async fn put_blob(
+        &self,
+        namespace: &Namespace,
+        hash: &Hash,
+        body: &mut impl Chunks,
+    ) -> Result<()> {
+        let size = body.announced_bytes();
+        self.check_size(size)?;
+        let digest = |hash| Digest {
+            hash,
+            size_bytes: size,
+        };
+        let create = |hash| async move {
+            self.blobs
+                .create(namespace, &digest(hash), self.limit())
+                .await
+        };
+        let mut kept = Kept::default();
+        let mut writer = create(*hash).await?;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            kept.push(&chunk);
+            writer.write(chunk).await?;
+        }
+        let mut failure = match writer.commit().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        for other in readings(hash).skip(1) {
+            let Some(chunks) = kept.after(&failure) else {
+                break;
+            };
+            let mut writer = create(other).await?;
+            for chunk in chunks {
+                writer.write(chunk.clone()).await?;
+            }
+            if writer.commit().await.is_ok() {
+                return Ok(());
+            }
+        }
+        if let store::Error::Corrupt(_) = failure {
+            failure = store::Error::ReadOnly("a body could not be read back");
+        }
+        Err(failure.into())
+    }
+
+    /// Removes a blob under every function its hash may be of; false when there was none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store takes no writes.
+    pub async fn delete_blob(&self, namespace: &Namespace, hash: &Hash) -> Result<bool> {
+        let mut found = false;
+        for hash in readings(hash) {
+            found |= self
+                .blobs
+                .delete(namespace, &Digest::unsized_(hash))
+                .await?;
+        }
+        Ok(found)
+    }
+
+    /// Opens an entry; `None` when there is none.
+    ///
+    /// # Errors
+    /// `RangeInvalid`; `Unavailable` when the store cannot tell.
+    pub async fn open_entry(&self, key: &EntryKey, range: ByteRange) -> Result<Option<Entry>> {
+        alarm(self.entries.get(key, range).await, &key.text)
+    }
+
+    /// Stores an entry whose value nobody looks into.
+    ///
+    /// # Errors
+    /// `Invalid` when the body is cut short, `TooLarge`, `Timeout`, `OutOfSpace`, `Unavailable`.
+    pub async fn put_entry(&self, key: &EntryKey, body: &mut impl Chunks) -> Result<()> {
+        self.check_size(body.announced_bytes())?;
+        let mut writer = self.create_entry(key).await?;
+        while let Some(chunk) = body.next().await {
+            writer.write(chunk?).await?;
+        }
+        writer.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes an entry; false when there was none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store takes no writes.
+    pub async fn delete_entry(&self, key: &EntryKey) -> Result<bool> {
+        Ok(self.entries.delete(key).await?)
+    }
+
+    /// An action result, if there is one and everything it refers to is present. What it refers to is leased.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot tell.
+    pub async fn action_result(
+        &self,
+        namespace: &Namespace,
+        action: &Hash,
+    ) -> Result<Option<ActionResult>> {
+        let key = action_key(namespace, action)?;
+        let Some(entry) = self.open_entry(&key, ByteRange::Full).await? else {
+            return Ok(None);
+        };
+        let version = entry.version;
+        let size = entry.value.remaining_bytes();
+        let _turn = self.turn_for(size).await;
+        let read = entry.value.read_all(MAX_ACTION_RESULT_BYTES).await;
+        let Some(bytes) = alarm(read.map(Some), &key.text)? else {
+            return Ok(None);
+        };
+        let Ok(references) = action::parse(&bytes) else {
+            return Ok(None);
+        };
+        let complete = self.is_complete(namespace, references).await?;
+        Ok(complete.then_some(ActionResult { bytes, version }))
+    }
+
+    /// Stores an action result, as the bytes that came.
+    ///
+    /// # Errors
+    /// `Invalid` when the body is none or names paths outside the working directory; as [`Cache::put_entry`].
+    pub async fn put_action_result(
+        &self,
+        namespace: &Namespace,
+        action: &Hash,
+        body: &mut impl Chunks,
+    ) -> Result<()> {
+        let limit = self.max_value_bytes.min(MAX_ACTION_RESULT_BYTES);
+        let announced = body.announced_bytes();
+        if announced.is_some_and(|size| size > limit) {
+            return Err(Error::TooLarge { limit });
+        }
+        let _turn = self.turn_for(announced.unwrap_or(u64::MAX)).await;
+        let bytes = collect(body, limit).await?;
+        action::parse(&bytes).map_err(Error::ActionResult)?;
+        let mut writer = self.create_entry(&action_key(namespace, action)?).await?;
+        writer.write(bytes).await?;
+        writer.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes an action result; false when there was none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store takes no writes.
+    pub async fn delete_action_result(&self, namespace: &Namespace, action: &Hash) -> Result<bool> {
+        self.delete_entry(&action_key(namespace, action)?).await
+    }
+
+    pub(crate) fn is_empty_hash(&self, hash: &Hash) -> bool {
+        self.empty_hashes.contains(hash)
+    }
+
+    /// Waits until a value of this size may be taken into memory. Small ones never wait.
+    pub(crate) async fn turn_for(
+        &self,
+        size_bytes: u64,
+    ) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        if size_bytes <= SMALL_BYTES {
+            return None;
+        }
+        self.large_values.acquire().await.ok()
+    }
+
+    async fn create_entry(&self, key: &EntryKey) -> Result<Box<dyn store::EntryWriter>> {
+        let limit = Some(self.max_value_bytes);
+        let created = self
+            .entries
+            .put(key, EntryMeta::default(), Precondition::None, limit);
+        Ok(created.await?)
+    }
+
+    fn check_size(&self, size: Option<u64>) -> Result<()> {
+        let limit = self.max_value_bytes;
+        if size.is_some_and(|size| size > limit) {
+            return Err(Error::TooLarge { limit });
+        }
+        Ok(())
+    }
+
+    fn limit(&self) -> CreateOptions {
+        CreateOptions {
+            limit_bytes: Some(self.max_value_bytes),
+            ..CreateOptions::default()
+        }
+    }
+}
+
+/// The hash as the output of each function that has outputs of this length, most likely first.
+pub(crate) fn readings(hash: &Hash) -> impl Iterator<Item = Hash> + Clone + use<> {
+    let hash = *hash;
+    let functions = Function::by_hex_len(hash.as_bytes().len() * 2).iter();
+    functions.filter_map(move |function| hash.reinterpret(*function))
+}
+
+/// A value that failed verification and has no good copy left is absent for the client; we want to know.
+pub(crate) fn alarm<T>(
+    outcome: store::Result<Option<T>>,
+    what: &dyn std::fmt::Display,
+) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if error.code() == Code::Corrupt => {
+            tracing::error!(%error, %what, "a stored value is damaged and no longer served");
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn action_key(namespace: &Namespace, action: &Hash) -> Result<EntryKey> {
+    EntryKey::new(namespace.clone(), EntryKind::ActionResult, action.to_hex())
+        .ok_or(Error::Key("no such action"))
+}
+
+async fn collect(body: &mut impl Chunks, limit: u64) -> Result<Bytes> {
+    let Some(first) = body.next().await.transpose()? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = body.next().await.transpose()? else {
+        return within(first.len() as u64, limit).map(|()| first);
+    };
+    let mut all = Vec::from(first);
+    all.extend_from_slice(&second);
+    while let Some(chunk) = body.next().await {
+        within(all.len() as u64, limit)?;
+        all.extend_from_slice(&chunk?);
+    }
+    within(all.len() as u64, limit).map(|()| all.into())
+}
+
+fn within(size: u64, limit: u64) -> Result<()> {
+    if size > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    Ok(())
+}
+
+/// The chunks of a body that is still small enough to be tried again.
+#[derive(Debug, Default)]
+struct Kept {
+    chunks: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, chunk: &Bytes) {
+        self.bytes = self.bytes.saturating_add(chunk.len());
+        if self.bytes <= KEPT_BYTES {
+            self.chunks.push(chunk.clone());
+        } else {
+            self.chunks = Vec::new();
+        }
+    }
+
+    /// All chunks, when the failure was the hash and nothing had to be let go.
+    fn after(&self, failure: &store::Error) -> Option<&[Bytes]> {
+        let wrong_hash = matches!(failure, store::Error::DigestMismatch { .. });
+        (wrong_hash && self.bytes <= KEPT_BYTES).then_some(&self.chunks)
+    }
+}

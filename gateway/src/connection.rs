@@ -1,0 +1,158 @@
+//! One connection from its first byte to its end: tell the protocol, drive it, obey the watch, close politely.
+//!
+//! The wait for the first byte is ours: nothing of hyper runs before it. HTTP/1.1 and HTTP/2 with prior knowledge share
+//! the port; an `Upgrade: h2c` is ignored, as RFC 9113 wishes. Cancellation: dropping the future drops the socket.
+//! Invariant: a peer that we refuse early gets to read the refusal (see `socket`).
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use zimcache_config::GatewayConfig;
+use zimcache_telemetry::task;
+
+use crate::{
+    Shared,
+    connections::Place,
+    service,
+    socket::{Socket, Spoken, Watched},
+    watch::{Command, Conn, Phase},
+};
+
+/// Largest header of an HTTP/1 request, all lines together.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Largest buffer for bytes read ahead or to be written on an HTTP/1 connection.
+const MAX_BUFFER_BYTES: usize = 256 << 10;
+/// Largest decoded header list of an HTTP/2 request.
+const MAX_HEADER_LIST_BYTES: u32 = 32 << 10;
+
+/// The protocol settings of a gateway, made once.
+#[derive(Debug, Clone)]
+pub(crate) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<Tasks>,
+}
+
+impl Protocols {
+    pub(crate) fn new(config: &GatewayConfig) -> Protocols {
+        let mut http1 = http1::Builder::new();
+        http1
+            .half_close(true)
+            .header_read_timeout(None)
+            .max_header_size(MAX_HEADER_BYTES)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .title_case_headers(config.title_case_headers);
+        let mut http2 = http2::Builder::new(Tasks);
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .max_header_list_size(MAX_HEADER_LIST_BYTES)
+            .max_concurrent_streams(256)
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(256)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20);
+        Protocols { http1, http2 }
+    }
+}
+
+/// Runs what HTTP/2 spawns: one task per stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tasks;
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        task::spawn("stream", future);
+    }
+}
+
+/// Serves one connection until it ends or the watch cuts it.
+pub(crate) async fn run(shared: Arc<Shared>, socket: Socket, place: Place) {
+    let conn = Arc::clone(&place.conn);
+    let mut work = pin!(serve(shared, socket, Arc::clone(&conn)));
+    poll_fn(|cx| match conn.told(cx) {
+        Command::Cut => Poll::Ready(()),
+        Command::Run | Command::Finish => work.as_mut().poll(cx),
+    })
+    .await;
+}
+
+async fn serve(shared: Arc<Shared>, socket: Socket, conn: Arc<Conn>) {
+    let mut socket = Watched::new(socket, Arc::clone(&conn), shared.metrics.traffic.clone());
+    let detected = {
+        let mut detect = pin!(socket.detect());
+        poll_fn(|cx| match conn.told(cx) {
+            Command::Run => detect.as_mut().poll(cx),
+            Command::Finish | Command::Cut => Poll::Ready(Ok(None)),
+        })
+        .await
+    };
+    match detected {
+        Ok(Some(Spoken::Http1)) => serve_http1(shared, socket, &conn).await,
+        Ok(Some(Spoken::Http2)) => serve_http2(shared, socket, &conn).await,
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, peer = %conn.peer, "connection failed at once"),
+    }
+}
+
+async fn serve_http1(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {
+    let protocol = shared.protocols.http1.clone();
+    let (state, on) = (Arc::clone(&shared), Arc::clone(conn));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (shared, conn) = (Arc::clone(&state), Arc::clone(&on));
+        async move { Ok::<_, Infallible>(service::answer(shared, conn, request).await) }
+    });
+    let mut http = pin!(protocol.serve_connection(TokioIo::new(socket), service));
+    let mut finishing = false;
+    let outcome = poll_fn(|cx: &mut Context<'_>| {
+        if !finishing && conn.told(cx) != Command::Run {
+            finishing = true;
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, peer = %conn.peer, "HTTP/1 connection ended early");
+    }
+}
+
+async fn serve_http2(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {
+    conn.speaks_http2();
+    conn.enter(Phase::Head);
+    let protocol = shared.protocols.http2.clone();
+    let (state, on) = (Arc::clone(&shared), Arc::clone(conn));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (shared, conn) = (Arc::clone(&state), Arc::clone(&on));
+        async move { Ok::<_, Infallible>(service::answer(shared, conn, request).await) }
+    });
+    let mut http = pin!(protocol.serve_connection(TokioIo::new(socket), service));
+    let mut finishing = false;
+    let outcome = poll_fn(|cx: &mut Context<'_>| {
+        if !finishing && conn.told(cx) != Command::Run {
+            finishing = true;
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, peer = %conn.peer, "HTTP/2 connection ended early");
+    }
+}

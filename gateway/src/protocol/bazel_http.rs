@@ -1,0 +1,176 @@
+//! Bazel's HTTP cache (<https://bazel.build/remote/caching>); moon's `api: http` uses the same paths.
+//!
+//! Tried with Bazel 4.2.3. Quirks per client: `docs/protocols/bazel-http.md`.
+//!
+//! | path | methods | what |
+//! | --- | --- | --- |
+//! | `/[{instance}/]ac/{hash}` | GET, HEAD, PUT, DELETE | action result, checked when it comes and when it goes |
+//! | `/[{instance}/]cas/{hash}` | GET, HEAD, PUT, DELETE | blob, always verified |
+//! | `/status` | GET, HEAD | a little JSON |
+//!
+//! The instance is the namespace; without one it is `default`. Nothing in a path tells the hash function: its length
+//! does, and 64 digits may be SHA-256 or BLAKE3.
+
+use http::{Method, Response, header};
+use serde::Serialize;
+use zimcache_store::Reader;
+use zimcache_types::{Hash, Namespace};
+
+use super::{Call, RESERVED};
+use crate::{Error, body::Body, error::Result, respond, status};
+
+const METHODS: &str = "GET, HEAD, PUT, DELETE";
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    /// `/status`.
+    Status,
+    /// A value.
+    Value {
+        /// As in the path; empty when there is none.
+        instance: &'a str,
+        /// Blob or action result.
+        kind: Kind,
+        /// As in the path.
+        key: &'a str,
+    },
+}
+
+/// Which of the two stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `ac`.
+    ActionResult,
+    /// `cas`.
+    Blob,
+}
+
+/// Whether the path is one of ours.
+pub(crate) fn routes(path: &str) -> Option<Route<'_>> {
+    let path = path.strip_prefix('/')?;
+    if path == "status" {
+        return Some(Route::Status);
+    }
+    let (rest, key) = path.rsplit_once('/')?;
+    let (instance, kind) = rest.rsplit_once('/').unwrap_or(("", rest));
+    let kind = match kind {
+        "ac" => Kind::ActionResult,
+        "cas" => Kind::Blob,
+        _ => return None,
+    };
+    let first = instance.split('/').next().unwrap_or(instance);
+    (!RESERVED.contains(&first)).then_some(Route::Value {
+        instance,
+        kind,
+        key,
+    })
+}
+
+/// Answers a request.
+pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<Body>> {
+    let Route::Value {
+        instance,
+        kind,
+        key,
+    } = route
+    else {
+        return Ok(server_status(&call));
+    };
+    let known = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
+    if !known.contains(&call.head.method) {
+        return Ok(status::method_not_allowed(METHODS));
+    }
+    let namespace = if instance.is_empty() {
+        call.cache().default_namespace()
+    } else {
+        Namespace::new(instance)?
+    };
+    let hash = Hash::parse_untyped(key)?;
+    match kind {
+        Kind::Blob => blob(call, &namespace, &hash, key).await,
+        Kind::ActionResult => action_result(call, &namespace, &hash).await,
+    }
+}
+
+async fn blob(
+    call: Call<'_>,
+    namespace: &Namespace,
+    hash: &Hash,
+    key: &str,
+) -> Result<Response<Body>> {
+    let cache = call.cache();
+    match call.head.method {
+        Method::PUT => {
+            let stored = call.shared.cache.put_blob(namespace, hash, call.upload);
+            stored.await.map(|()| respond::done())
+        }
+        Method::DELETE => Ok(respond::deleted(cache.delete_blob(namespace, hash).await?)),
+        _ => {
+            let opened = cache.open_blob(namespace, hash, call.range()).await?;
+            Ok(opened.map_or_else(respond::miss, |reader| respond::value(&call, reader, key)))
+        }
+    }
+}
+
+async fn action_result(
+    call: Call<'_>,
+    namespace: &Namespace,
+    action: &Hash,
+) -> Result<Response<Body>> {
+    let cache = call.cache();
+    match call.head.method {
+        Method::PUT => {
+            refuse_json(&call)?;
+            let cache = &call.shared.cache;
+            let stored = cache.put_action_result(namespace, action, call.upload);
+            stored.await.map(|()| respond::done())
+        }
+        Method::DELETE => {
+            let found = cache.delete_action_result(namespace, action).await?;
+            Ok(respond::deleted(found))
+        }
+        _ => {
+            let Some(result) = cache.action_result(namespace, action).await? else {
+                return Ok(respond::miss());
+            };
+            let range = call.range().resolve(result.bytes.len() as u64)?;
+            let reader = Reader::from_bytes_range(&result.bytes, range);
+            let etag = format!("{:x}", result.version);
+            Ok(respond::value(&call, reader, &etag))
+        }
+    }
+}
+
+/// moon sends action results as JSON; only the binary form is understood.
+fn refuse_json(call: &Call<'_>) -> Result<()> {
+    let content_type = call.head.headers.get(header::CONTENT_TYPE);
+    let json = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if json {
+        return Err(Error::ActionResult("it is JSON, not a protocol buffer"));
+    }
+    Ok(())
+}
+
+/// What tools that know bazel-remote's page look for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ServerStatus {
+    curr_size: u64,
+    max_size: u64,
+    num_files: u64,
+    server_version: &'static str,
+}
+
+fn server_status(call: &Call<'_>) -> Response<Body> {
+    if !matches!(call.head.method, Method::GET | Method::HEAD) {
+        return status::method_not_allowed("GET, HEAD");
+    }
+    let stats = call.shared.admin.stats();
+    respond::json(&ServerStatus {
+        curr_size: stats.live_bytes,
+        max_size: stats.capacity_bytes,
+        num_files: stats.blobs + stats.entries,
+        server_version: env!("CARGO_PKG_VERSION"),
+    })
+}

@@ -1,0 +1,92 @@
+//! ccache's HTTP storage (<https://ccache.dev/manual/latest.html>, "HTTP storage backend").
+//!
+//! Tried with ccache 4.7.5. Quirks per version: `docs/protocols/ccache.md`.
+//!
+//! | path below `/ccache` | layout | what |
+//! | --- | --- | --- |
+//! | `/{2 characters}/{rest of the key}` | `subdirs`, the default | GET, HEAD, PUT, DELETE of an object |
+//! | `/{key}` | `flat` | the same |
+//! | `/ac/{40 hex}{the first 24 of them again}` | `bazel` | the same |
+//!
+//! A key is 33 characters (`[0-9a-f]{4}[0-9a-v]{29}`, up to 4.12) or 40 hex digits (from 4.13). All layouts of one key
+//! name one object. Values are opaque, also in the `bazel` layout. Never answer 204 to a GET: it counts as a hit.
+
+use http::{Method, Response};
+use zimcache_types::{EntryKey, EntryKind};
+
+use super::Call;
+use crate::{Error, body::Body, error::Result, respond, status};
+
+const METHODS: &str = "GET, HEAD, PUT, DELETE";
+const MALFORMED: &str = "expected 33 characters or 40 hex digits in one of ccache's layouts";
+
+/// The path below `/ccache/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route<'a>(&'a str);
+
+/// Whether the path is one of ours.
+pub(crate) fn routes(path: &str) -> Option<Route<'_>> {
+    path.strip_prefix("/ccache/").map(Route)
+}
+
+/// Reads a path below `/ccache/` in any layout: the key text.
+///
+/// # Errors
+/// [`Error::Key`] when it is none.
+pub(crate) fn parse_key(path: &str) -> Result<String> {
+    let key = match path.split_once('/') {
+        None => path.to_owned(),
+        Some(("ac", doubled)) if doubled.len() == 64 => single(doubled)?.to_owned(),
+        Some((start, rest)) if start.len() == 2 => [start, rest].concat(),
+        Some(_) => return Err(Error::Key(MALFORMED)),
+    };
+    if is_key(&key) {
+        Ok(key)
+    } else {
+        Err(Error::Key(MALFORMED))
+    }
+}
+
+/// The 40 digits of a key that was filled up to the length of a SHA-256 hash with its own beginning.
+fn single(doubled: &str) -> Result<&str> {
+    match doubled.split_at_checked(40) {
+        Some((key, filler)) if key.starts_with(filler) => Ok(key),
+        _ => Err(Error::Key(MALFORMED)),
+    }
+}
+
+fn is_key(text: &str) -> bool {
+    let hex = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    let base32 = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'v');
+    match text.as_bytes() {
+        bytes if bytes.len() == 40 => bytes.iter().all(hex),
+        bytes if bytes.len() == 33 => bytes[..4].iter().all(hex) && bytes[4..].iter().all(base32),
+        _ => false,
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<Body>> {
+    let known = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
+    if !known.contains(&call.head.method) {
+        return Ok(status::method_not_allowed(METHODS));
+    }
+    let cache = &call.shared.cache;
+    let text = parse_key(route.0)?;
+    let key = EntryKey::new(cache.default_namespace(), EntryKind::Ccache, text)
+        .ok_or(Error::Key(MALFORMED))?;
+    match call.head.method {
+        Method::PUT => {
+            let stored = cache.put_entry(&key, call.upload);
+            stored.await.map(|()| respond::done())
+        }
+        Method::DELETE => Ok(respond::deleted(cache.delete_entry(&key).await?)),
+        _ => {
+            let Some(entry) = cache.open_entry(&key, call.range()).await? else {
+                return Ok(respond::miss());
+            };
+            let etag = format!("{:x}", entry.version);
+            Ok(respond::value(&call, entry.value, &etag))
+        }
+    }
+}

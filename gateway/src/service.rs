@@ -1,0 +1,168 @@
+//! One request: find its dialect, let it answer, settle the body, record how it went.
+//!
+//! This is the hot path: no allocation, no timer, no span of its own. Not here: dialects (`protocol`) and statuses
+//! (`status`). Invariant: a request that was answered before its body was read either has the small rest of it read or
+//! has its connection closed, so that the next request is never mistaken for a body.
+
+use std::{sync::Arc, time::Instant};
+
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::body::Incoming;
+use zimcache_store as store;
+
+use crate::{
+    Shared,
+    body::{Body, Upload},
+    metrics::Verb,
+    protocol::{self, Call, Dialect},
+    request::collapse_slashes,
+    status,
+    watch::{Conn, Stall},
+};
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const ZERO: HeaderValue = HeaderValue::from_static("0");
+
+/// Answers one request.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    conn: Arc<Conn>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (head, incoming) = request.into_parts();
+    let mut record = Record::begin(&shared, &conn, &head);
+    let path = collapse_slashes(head.uri.path());
+    let mut upload = Upload::new(incoming, &conn, expects_continue(&head));
+    let call = Call {
+        shared: &shared,
+        peer: conn.peer,
+        head: &head,
+        upload: &mut upload,
+    };
+    let (dialect, answered) = protocol::answer(&path, call).await;
+    record.dialect = dialect;
+    let mut response = answered.unwrap_or_else(|error| status::refuse(&error));
+    if head.version < Version::HTTP_2 && !upload.settle().await {
+        conn.refuse_early();
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
+    }
+    if response.body().is_nothing() {
+        finish_empty(&head, &mut response);
+    }
+    record.answered(&response);
+    response.map(|body| body.recorded(record))
+}
+
+fn expects_continue(head: &Parts) -> bool {
+    let expect = head.headers.get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// HTTP/1 answers get `Content-Length: 0` on the way out, except to HEAD; HTTP/2 answers never.
+fn finish_empty(head: &Parts, response: &mut Response<Body>) {
+    let implied = head.version < Version::HTTP_2 && head.method != http::Method::HEAD;
+    let headers = response.headers();
+    let has_one = headers.contains_key(header::CONTENT_LENGTH);
+    if !implied && !has_one && response.status() != StatusCode::NOT_MODIFIED {
+        response.headers_mut().insert(header::CONTENT_LENGTH, ZERO);
+    }
+}
+
+/// A request under way; dropped when its answer was handed over or its connection ended.
+#[derive(Debug)]
+pub(crate) struct Record {
+    shared: Arc<Shared>,
+    conn: Arc<Conn>,
+    started: Instant,
+    dialect: Dialect,
+    verb: Verb,
+    status: Option<StatusCode>,
+    sent_bytes: u64,
+    stall: Option<Arc<Stall>>,
+    line: Option<Box<Line>>,
+}
+
+/// What the access log says beyond the figures.
+#[derive(Debug)]
+struct Line {
+    method: http::Method,
+    path: String,
+}
+
+impl Record {
+    fn begin(shared: &Arc<Shared>, conn: &Arc<Conn>, head: &Parts) -> Record {
+        conn.begin();
+        let line = shared.config.access_log.then(|| {
+            Box::new(Line {
+                method: head.method.clone(),
+                path: head.uri.path().to_owned(),
+            })
+        });
+        Record {
+            shared: Arc::clone(shared),
+            conn: Arc::clone(conn),
+            started: Instant::now(),
+            dialect: Dialect::Admin,
+            verb: Verb::of(&head.method),
+            status: None,
+            sent_bytes: 0,
+            stall: None,
+            line,
+        }
+    }
+
+    fn answered(&mut self, response: &Response<Body>) {
+        self.status = Some(response.status());
+        if self.conn.is_http2() && !response.body().is_nothing() {
+            let stall = self.conn.stall();
+            stall.wait_write(&self.conn);
+            self.stall = Some(stall);
+        }
+    }
+
+    /// The next chunk is wanted: the peer reads.
+    pub(crate) fn asked(&self) {
+        if let Some(stall) = &self.stall {
+            stall.moved();
+        }
+    }
+
+    /// A chunk was handed out.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.sent_bytes += bytes;
+        if let Some(stall) = &self.stall {
+            stall.wait_write(&self.conn);
+        }
+    }
+
+    /// The body failed in the middle.
+    pub(crate) fn broke(&mut self, error: &store::Error) {
+        tracing::error!(%error, code = error.code().as_str(), "an answer broke off");
+        self.status = None;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        if let Some(stall) = &self.stall {
+            self.conn.release(stall);
+        }
+        self.conn.end();
+        let metrics = &self.shared.metrics;
+        metrics.record(self.dialect, self.verb, self.status, took);
+        if let Some(line) = &self.line {
+            tracing::info!(
+                target: "zimcache::access",
+                peer = %self.conn.peer,
+                method = %line.method,
+                path = line.path,
+                dialect = self.dialect.as_str(),
+                status = self.status.map_or(0, |status| status.as_u16()),
+                sent_bytes = self.sent_bytes,
+                micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                "request"
+            );
+        }
+    }
+}

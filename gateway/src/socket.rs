@@ -1,0 +1,198 @@
+//! A connection's byte stream: TCP or Unix, with the bytes read ahead put back, reporting to the connection's watch.
+//!
+//! Not here: protocols. Invariant: every byte read or written and every write that blocks is recorded on the
+//! connection, which is what its timeouts rest on.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+use crate::{
+    metrics::Traffic,
+    watch::{Conn, Phase},
+};
+
+/// The first bytes of an HTTP/2 connection.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Room for the first read; a typical request fits.
+const FIRST_READ: usize = 4 << 10;
+
+/// Most bytes thrown away so that a refusal reaches a peer that is still sending.
+const LINGER_BYTES: u64 = 16 << 20;
+
+/// What the gateway accepts connections on.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A connection on a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Which HTTP a peer speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// A socket under watch.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    socket: Socket,
+    ahead: Bytes,
+    linger_bytes: u64,
+    conn: Arc<Conn>,
+    traffic: Traffic,
+}
+
+impl Watched {
+    pub(crate) fn new(socket: Socket, conn: Arc<Conn>, traffic: Traffic) -> Watched {
+        Watched {
+            socket,
+            ahead: Bytes::new(),
+            linger_bytes: LINGER_BYTES,
+            conn,
+            traffic,
+        }
+    }
+
+    /// Waits for the first bytes and tells which HTTP they begin; the bytes are read again later. `None` when the
+    /// peer closed without a word.
+    pub(crate) async fn detect(&mut self) -> io::Result<Option<Spoken>> {
+        let mut seen = BytesMut::with_capacity(FIRST_READ);
+        let spoken = loop {
+            if self.read_buf(&mut seen).await? == 0 {
+                break (!seen.is_empty()).then_some(Spoken::Http1);
+            }
+            let length = seen.len().min(PREFACE.len());
+            if seen[..length] != PREFACE[..length] {
+                break Some(Spoken::Http1);
+            }
+            if length == PREFACE.len() {
+                break Some(Spoken::Http2);
+            }
+        };
+        self.ahead = seen.freeze();
+        Ok(spoken)
+    }
+
+    /// Throws away what still comes in, so that the peer gets to read our answer before its connection is reset.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [0; 8 << 10];
+        while self.linger_bytes > 0 {
+            let mut buf = ReadBuf::new(&mut scrap);
+            let outcome = ready!(Pin::new(&mut *self).poll_read(cx, &mut buf));
+            let received = buf.filled().len() as u64;
+            if outcome.is_err() || received == 0 {
+                return Poll::Ready(());
+            }
+            self.linger_bytes = self.linger_bytes.saturating_sub(received);
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &outcome {
+            Poll::Ready(Ok(n)) => {
+                self.conn.on_written();
+                self.traffic.sent.inc_by(*n as u64);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.conn.on_blocked(),
+        }
+        outcome
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..length]);
+            self.ahead.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let outcome = match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let received = buf.filled().len() - before;
+        if received > 0 {
+            self.conn.on_read();
+            self.traffic.received.inc_by(received as u64);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        self.wrote(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        self.wrote(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes our side. A peer that was refused in the middle of a request may still be sending; closing both sides
+    /// now would reset the connection and take the answer away from it.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.conn.phase() != Phase::Linger {
+            let interrupted = self.conn.refused_early() || self.conn.phase() == Phase::Head;
+            ready!(self.poll_close(cx))?;
+            if !interrupted || self.conn.is_http2() {
+                return Poll::Ready(Ok(()));
+            }
+            self.conn.enter(Phase::Linger);
+        }
+        self.poll_linger(cx).map(Ok)
+    }
+}

@@ -1,0 +1,123 @@
+//! Codes as HTTP statuses: the only place where a failure becomes an answer.
+//!
+//! The body of an error is one line of text for people. Internal, corrupt and disk texts never leave the process; they
+//! are logged here, once. Invariant: a 404 has an empty body and `Content-Length: 0`, which every client needs.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use zimcache_store as store;
+use zimcache_types::Code;
+
+use crate::{Error, body::Body};
+
+/// What a client is told to wait before it tries again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// The status that says the same.
+pub(crate) const fn of(code: Code) -> StatusCode {
+    match code {
+        Code::NotFound | Code::Corrupt => StatusCode::NOT_FOUND,
+        Code::Invalid => StatusCode::BAD_REQUEST,
+        Code::Conflict => StatusCode::CONFLICT,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
+        Code::OutOfSpace => StatusCode::INSUFFICIENT_STORAGE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Timeout => StatusCode::REQUEST_TIMEOUT,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The answer to a request that failed.
+pub(crate) fn refuse(error: &Error) -> Response<Body> {
+    let code = error.code();
+    log(error, code);
+    let status = of(code);
+    if status == StatusCode::NOT_FOUND {
+        return empty(status);
+    }
+    let mut response = text(status, message(error));
+    let headers = response.headers_mut();
+    match error {
+        Error::Store(store::Error::RangeInvalid { size }) => {
+            if let Ok(range) = HeaderValue::try_from(format!("bytes */{size}")) {
+                headers.insert(header::CONTENT_RANGE, range);
+            }
+        }
+        _ if matches!(code, Code::Unavailable | Code::RateLimited) => {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        _ => {}
+    }
+    response
+}
+
+/// 405 with the methods that are allowed.
+pub(crate) fn method_not_allowed(allow: &'static str) -> Response<Body> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    let allow = HeaderValue::from_static(allow);
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer of one line.
+pub(crate) fn text(status: StatusCode, line: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(line)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    response
+}
+
+/// What a client may read.
+fn message(error: &Error) -> String {
+    let public = match error.code() {
+        Code::Internal => "internal error",
+        Code::Unavailable => "the store cannot do this now",
+        Code::OutOfSpace => "no space left in the store",
+        _ => return format!("{error}\n"),
+    };
+    format!("{public}\n")
+}
+
+fn log(error: &Error, code: Code) {
+    match code {
+        Code::Internal | Code::Corrupt | Code::Unavailable | Code::OutOfSpace => {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(code = code.as_str(), %error, cause, "request failed");
+        }
+        _ => tracing::debug!(code = code.as_str(), %error, "request refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_failure_tells_the_client_nothing_but_to_come_again() {
+        let source = std::io::Error::other("/var/lib/secret: input/output error");
+        let error = Error::Store(store::Error::disk("read a segment", source));
+        let response = refuse(&error);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        assert_eq!(message(&error), "the store cannot do this now\n");
+    }
+
+    #[test]
+    fn a_range_behind_the_end_names_the_size() {
+        let response = refuse(&Error::Store(store::Error::RangeInvalid { size: 7 }));
+        assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+        assert_eq!(response.headers()[header::CONTENT_RANGE], "bytes */7");
+    }
+}
