@@ -56,6 +56,9 @@ pub enum Error {
     /// Stored bytes failed verification and no good copy is left.
     #[error("stored bytes are corrupt: {0}")]
     Corrupt(&'static str),
+    /// Something changed meanwhile; the same request will succeed.
+    #[error("try again: {0}")]
+    Retry(&'static str),
     /// The store is stopping.
     #[error("the store is stopping")]
     Stopping,
@@ -81,7 +84,7 @@ impl Error {
             Error::RangeInvalid { .. } => Code::RangeInvalid,
             Error::Conflict => Code::Conflict,
             Error::OutOfSpace(_) => Code::OutOfSpace,
-            Error::ReadOnly(_) | Error::Stopping => Code::Unavailable,
+            Error::ReadOnly(_) | Error::Retry(_) | Error::Stopping => Code::Unavailable,
             Error::Corrupt(_) => Code::Corrupt,
             Error::Disk { .. } => Code::Unavailable,
         }

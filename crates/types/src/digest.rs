@@ -3,7 +3,7 @@
 //! Hash text is lower-case hexadecimal of the function's full length; anything else is refused. The hasher here is
 //! the only one in the product.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use sha2::Digest as _;
 
@@ -205,10 +205,15 @@ impl Digest {
 
     /// Whether this names the empty blob, which every store holds without storing it.
     pub fn is_empty_blob(&self) -> bool {
-        matches!(self.size_bytes, None | Some(0))
-            && Digest::of(self.hash.function, &[]).hash == self.hash
+        matches!(self.size_bytes, None | Some(0)) && EMPTY.contains(&self.hash)
     }
 }
+
+/// The hash of no bytes, in every function.
+static EMPTY: LazyLock<[Hash; 5]> = LazyLock::new(|| {
+    use Function::{Blake3, Sha1, Sha256, Sha384, Sha512};
+    [Sha256, Blake3, Sha1, Sha384, Sha512].map(|function| Hasher::new(function).finish())
+});
 
 /// Incremental hashing with any [`Function`].
 #[derive(Clone)]

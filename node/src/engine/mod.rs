@@ -1,4 +1,46 @@
-//! The segment store engine.
+//! The segment store engine: everything of one disk.
+//!
+//! ```text
+//! blobs.rs, entries.rs       the two contracts
+//! upload.rs, resume.rs       bodies coming in: pieces, parts, interrupted uploads
+//! lane.rs, tail.rs           group commit: decide, lay out, write, sync, publish, acknowledge
+//! read.rs, value.rs          records and large values going out, verified
+//! index.rs, slot.rs          where every live record lies: 16 bytes of RAM each
+//! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
+//! record.rs, batch.rs, meta.rs, entry_front.rs, checksum.rs   bytes on disk
+//! recovery.rs, scan.rs       opening after a stop or a crash
+//! maintenance.rs, reclaim.rs, scrub.rs   sealing, making room, verifying
+//! ```
+//! Threads: one for each lane and one for maintenance; readers run wherever they are called. Lock order: `reclaiming`
+//! before everything, then `draining`; all other locks are leaves and never held across a disk operation, except the
+//! pool's while a segment file is made.
 
+pub(crate) mod admin;
+pub(crate) mod batch;
+pub(crate) mod blobs;
+pub(crate) mod buffers;
+pub(crate) mod checksum;
 pub mod disk;
+pub(crate) mod entries;
+pub(crate) mod entry_front;
+pub(crate) mod index;
+pub(crate) mod lane;
+pub(crate) mod maintenance;
+pub(crate) mod meta;
+pub(crate) mod namespaces;
+pub(crate) mod open;
 pub mod page;
+pub(crate) mod read;
+pub(crate) mod reclaim;
+pub(crate) mod record;
+pub(crate) mod recovery;
+pub(crate) mod resume;
+pub(crate) mod scan;
+pub(crate) mod scrub;
+pub(crate) mod segment;
+pub(crate) mod shared;
+pub(crate) mod slot;
+pub(crate) mod space;
+pub(crate) mod tail;
+pub(crate) mod upload;
+pub(crate) mod value;

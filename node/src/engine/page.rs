@@ -10,6 +10,12 @@ pub const PAGE: usize = 4096;
 #[repr(C, align(4096))]
 pub struct Page([u8; PAGE]);
 
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Page")
+    }
+}
+
 /// A run of pages in memory.
 pub struct PageBuf(Vec<Page>);
 

@@ -1,0 +1,336 @@
+//! The blob contract over the engine.
+//!
+//! A body is hashed as it arrives. A small one is written as one record, a large one as parts and a manifest. A body
+//! whose blob exists already is verified all the same and then dropped.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zimcache_store::{
+    BlobStore, BlobWriter, ByteRange, CreateOptions, Error, Reader, Result, Touch,
+};
+use zimcache_types::{Digest, Function, Hasher, Namespace};
+
+use super::{
+    lane::{Body, Outcome, Rule},
+    record::{Header, KeyClass, Kind, flag, record_len},
+    resume::Resume,
+    shared::{Key, LaneId, Shared},
+    slot::{self, KeyHash, SizeClass, View},
+    upload::{Received, Target, Upload},
+};
+
+/// Blobs on the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Blobs(pub(crate) Arc<Shared>);
+
+/// The key of a blob: a hash longer than a record's key is hashed once more.
+pub(crate) fn blob_key(namespace: u32, digest: &Digest) -> Key {
+    let raw = digest.hash.as_bytes();
+    let mut bytes = [0; 32];
+    if raw.len() <= bytes.len() {
+        bytes[..raw.len()].copy_from_slice(raw);
+    } else {
+        bytes.copy_from_slice(Digest::of(Function::Sha256, raw).hash.as_bytes());
+    }
+    let function = digest.hash.function().number();
+    Key {
+        class: KeyClass::Blob,
+        function,
+        namespace,
+        part: 0,
+        bytes,
+    }
+}
+
+impl Blobs {
+    fn key(&self, namespace: &Namespace, digest: &Digest) -> Option<(Key, KeyHash)> {
+        let key = blob_key(self.0.namespace_number(namespace)?, digest);
+        Some((key, self.0.hash(&key)))
+    }
+}
+
+#[async_trait]
+impl BlobStore for Blobs {
+    async fn open(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        range: ByteRange,
+    ) -> Result<Option<Reader>> {
+        if digest.is_empty_blob() {
+            return range
+                .resolve(0)
+                .map(|_| Some(Reader::from_bytes(Bytes::new())));
+        }
+        let Some((key, hash)) = self.key(namespace, digest) else {
+            return Ok(None);
+        };
+        let Some(loaded) = self
+            .0
+            .load(key, hash, Some(self.0.touch_now(false)))
+            .await?
+        else {
+            return Ok(None);
+        };
+        let total = loaded.header.raw_size;
+        if digest.size_bytes.is_some_and(|size| size != total) {
+            return Ok(None);
+        }
+        self.0
+            .blob_reader(hash, &loaded, range.resolve(total)?)
+            .map(Some)
+    }
+
+    async fn create(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        options: CreateOptions,
+    ) -> Result<Box<dyn BlobWriter>> {
+        let shared = &self.0;
+        shared.check_writable()?;
+        let number = shared.namespace_for_writing(namespace).await?;
+        let key = blob_key(number, digest);
+        let hash = shared.hash(&key);
+        let limit = options.limit_bytes.unwrap_or(u64::MAX);
+        let target = Target {
+            owner: hash,
+            namespace: number,
+            function: key.function,
+            pieces_bytes: shared.geometry.small_bytes,
+            limit_bytes: digest.size_bytes.map_or(limit, |size| limit.min(size)),
+        };
+        let mut hasher = Hasher::new(digest.hash.function());
+        let resume = options
+            .resume_as
+            .map(|name| Resume::new(shared, number, digest, &name));
+        let upload = match &resume {
+            Some(resume) => resume.take_up(shared, target, &mut hasher).await?,
+            None => Upload::new(Arc::clone(shared), target),
+        };
+        let offset = upload.total();
+        Ok(Box::new(Writer {
+            shared: Arc::clone(shared),
+            digest: *digest,
+            limit,
+            key,
+            hash,
+            hasher,
+            offset,
+            upload,
+            resume,
+            exists: None,
+            announced: false,
+        }))
+    }
+
+    async fn missing(
+        &self,
+        namespace: &Namespace,
+        digests: &[Digest],
+        touch: Touch,
+    ) -> Result<Vec<bool>> {
+        let number = self.0.namespace_number(namespace);
+        let present = |digest: &Digest| {
+            digest.is_empty_blob()
+                || number.is_some_and(|number| self.is_indexed(number, digest, touch))
+        };
+        Ok(digests.iter().map(|digest| !present(digest)).collect())
+    }
+
+    async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<bool> {
+        let Some((key, hash)) = self.key(namespace, digest) else {
+            return Ok(false);
+        };
+        let header = Header {
+            kind: Kind::Blob,
+            function: key.function,
+            flags: flag::TOMBSTONE,
+            namespace: key.namespace,
+            part: 0,
+            stored: 0,
+            raw_size: 0,
+            version: 0,
+            key: key.bytes,
+        };
+        let body = Body::Pieces(Vec::new());
+        let outcome = self
+            .0
+            .write(LaneId::Entries, hash, header, body, Rule::IfPresent)
+            .await?;
+        Ok(outcome != Outcome::Refused)
+    }
+}
+
+impl Blobs {
+    /// Answered from RAM: fingerprint and, for blobs of one record, size class. Wrong once in 2^54 digests.
+    fn is_indexed(&self, namespace: u32, digest: &Digest, touch: Touch) -> bool {
+        let hash = self.0.hash(&blob_key(namespace, digest));
+        let found = match touch {
+            Touch::No => self.0.index.find(hash),
+            Touch::Use | Touch::Lease => self
+                .0
+                .index
+                .find_and_touch(hash, self.0.touch_now(touch == Touch::Lease)),
+        };
+        found
+            .iter()
+            .any(|view| !view.tombstone && self.size_fits(&view, digest))
+    }
+
+    fn size_fits(&self, view: &View, digest: &Digest) -> bool {
+        let Some(size) = digest.size_bytes else {
+            return true;
+        };
+        let one_record = size <= self.0.geometry.part_bytes as u64;
+        match view.kind {
+            slot::Kind::Blob => one_record && SizeClass::of(record_len(size as usize)) == view.size,
+            _ => !one_record,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    shared: Arc<Shared>,
+    digest: Digest,
+    limit: u64,
+    key: Key,
+    hash: KeyHash,
+    hasher: Hasher,
+    offset: u64,
+    upload: Upload,
+    resume: Option<Resume>,
+    /// Bytes seen of a body that is only verified, because the blob exists.
+    exists: Option<u64>,
+    /// Whether the upload's start has been written down for a later resume.
+    announced: bool,
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.hasher.update(&chunk);
+        if let Some(seen) = &mut self.exists {
+            *seen += chunk.len() as u64;
+            return self.check_size(self.exists.unwrap_or(0));
+        }
+        self.check_size(self.upload.total() + chunk.len() as u64)?;
+        let becomes_large = self.upload.total() as usize <= self.shared.geometry.small_bytes
+            && !self.upload.stays_small(chunk.len());
+        if becomes_large && self.exists().await? {
+            self.exists = Some(self.upload.total() + chunk.len() as u64);
+            return Ok(());
+        }
+        self.upload.write(chunk).await?;
+        self.announce().await
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<u64> {
+        let total = self.exists.unwrap_or_else(|| self.upload.total());
+        if let Some(expected) = self.digest.size_bytes.filter(|expected| *expected != total) {
+            return Err(Error::SizeMismatch {
+                expected,
+                actual: total,
+            });
+        }
+        let empty = Hasher::new(self.digest.hash.function());
+        let actual = std::mem::replace(&mut self.hasher, empty).finish();
+        if actual != self.digest.hash {
+            self.forget_resume().await?;
+            return Err(Error::DigestMismatch {
+                expected: self.digest.hash,
+                actual,
+            });
+        }
+        if total > 0 && !self.exists().await? {
+            if self.exists.is_some() {
+                return Err(Error::Retry(
+                    "the blob was evicted while it was being sent again",
+                ));
+            }
+            self.store().await?;
+        }
+        self.forget_resume().await?;
+        Ok(total)
+    }
+}
+
+impl Writer {
+    /// Refuses a body that has become too large, by the limit or by its own announcement.
+    fn check_size(&self, total: u64) -> Result<()> {
+        if total > self.limit {
+            return Err(Error::TooLarge { limit: self.limit });
+        }
+        match self.digest.size_bytes {
+            Some(expected) if total > expected => Err(Error::SizeMismatch {
+                expected,
+                actual: total,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the blob is there already; counts as a use.
+    async fn exists(&self) -> Result<bool> {
+        let touch = Some(self.shared.touch_now(false));
+        let loaded = self.shared.load(self.key, self.hash, touch).await?;
+        Ok(loaded.is_some())
+    }
+
+    /// Writes down which upload this is, before its first part can be durable.
+    async fn announce(&mut self) -> Result<()> {
+        if let (Some(resume), Some(id), false) = (&self.resume, self.upload.id(), self.announced) {
+            resume.announce(&self.shared, id).await?;
+            self.announced = true;
+        }
+        Ok(())
+    }
+
+    async fn forget_resume(&self) -> Result<()> {
+        match &self.resume {
+            Some(resume) if self.upload.id().is_some() => resume.forget(&self.shared).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn store(&mut self) -> Result<()> {
+        let received = self.upload.finish(true).await?;
+        let total = self.upload.total();
+        let mut header = Header {
+            kind: Kind::Blob,
+            function: self.key.function,
+            flags: 0,
+            namespace: self.key.namespace,
+            part: 0,
+            stored: total as u32,
+            raw_size: total,
+            version: 0,
+            key: self.key.bytes,
+        };
+        let mut _memory = None;
+        let (lane, body) = match received {
+            Received::Pieces(pieces, reserved) => {
+                _memory = reserved;
+                (LaneId::Small, Body::Pieces(pieces))
+            }
+            Received::One(part) => (LaneId::Bulk, Body::Part(part)),
+            Received::Parts(parts) => {
+                let manifest = Bytes::copy_from_slice(&parts.encode());
+                header.kind = Kind::Manifest;
+                header.stored = manifest.len() as u32;
+                (LaneId::Small, Body::Pieces(vec![manifest]))
+            }
+        };
+        self.shared
+            .write(lane, self.hash, header, body, Rule::Newest)
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,311 @@
+//! The entry contract over the engine.
+//!
+//! A small value lies in the entry's record behind its front; a larger one in parts, and the record is their
+//! manifest. Versions are given by the lane of entries, so the order of puts and deletes of a key is the lane's.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zimcache_store::{
+    ByteRange, Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Error, Precondition, Reader,
+    Result,
+};
+use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace};
+
+use super::{
+    entry_front::Front,
+    lane::{Body, Outcome, Rule},
+    read::{Loaded, Lookup, Wait},
+    record::{Header, KeyClass, Kind, flag},
+    shared::{Key, LaneId, Shared},
+    slot::{self, KeyHash, Location},
+    upload::{Received, Target, Upload},
+    value::PartsOf,
+};
+
+/// Entries on the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Entries(pub(crate) Arc<Shared>);
+
+fn entry_key(namespace: u32, key: &EntryKey) -> Key {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(
+        Digest::of(Function::Sha256, key.text.as_bytes())
+            .hash
+            .as_bytes(),
+    );
+    Key {
+        class: KeyClass::Entry,
+        function: key.kind.number(),
+        namespace,
+        part: 0,
+        bytes,
+    }
+}
+
+#[async_trait]
+impl EntryStore for Entries {
+    async fn get(&self, key: &EntryKey, range: ByteRange) -> Result<Option<Entry>> {
+        let Some(number) = self.0.namespace_number(&key.namespace) else {
+            return Ok(None);
+        };
+        let key = entry_key(number, key);
+        let hash = self.0.hash(&key);
+        let touch = Some(self.0.touch_now(false));
+        let Some(loaded) = self.0.load(key, hash, touch).await? else {
+            return Ok(None);
+        };
+        self.entry(hash, &loaded, range).map(Some)
+    }
+
+    async fn put(
+        &self,
+        key: &EntryKey,
+        meta: EntryMeta,
+        precondition: Precondition,
+        limit_bytes: Option<u64>,
+    ) -> Result<Box<dyn EntryWriter>> {
+        let size = meta.size_bytes();
+        if size > EntryMeta::MAX_BYTES {
+            return Err(Error::MetadataTooLarge {
+                size,
+                limit: EntryMeta::MAX_BYTES,
+            });
+        }
+        let shared = &self.0;
+        shared.check_writable()?;
+        let number = shared.namespace_for_writing(&key.namespace).await?;
+        let record_key = entry_key(number, key);
+        let hash = shared.hash(&record_key);
+        let target = Target {
+            owner: hash,
+            namespace: number,
+            function: record_key.function,
+            pieces_bytes: shared.geometry.inline_bytes,
+            limit_bytes: limit_bytes.unwrap_or(u64::MAX),
+        };
+        Ok(Box::new(Writer {
+            shared: Arc::clone(shared),
+            upload: Upload::new(Arc::clone(shared), target),
+            key: record_key,
+            hash,
+            text: key.text.clone(),
+            meta,
+            rule: match precondition {
+                Precondition::None => Rule::Newest,
+                Precondition::Absent => Rule::IfAbsent,
+            },
+        }))
+    }
+
+    async fn delete(&self, key: &EntryKey) -> Result<bool> {
+        let Some(number) = self.0.namespace_number(&key.namespace) else {
+            return Ok(false);
+        };
+        let key = entry_key(number, key);
+        let mut header = entry_header(&key, Kind::Entry);
+        header.flags = flag::TOMBSTONE;
+        let (hash, body) = (self.0.hash(&key), Body::Pieces(Vec::new()));
+        let outcome = self
+            .0
+            .write(LaneId::Entries, hash, header, body, Rule::IfPresent)
+            .await?;
+        Ok(outcome != Outcome::Refused)
+    }
+
+    async fn list(
+        &self,
+        namespace: &Namespace,
+        kind: EntryKind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<EntryInfo>> {
+        let Some(number) = self.0.namespace_number(namespace) else {
+            return Ok(Vec::new());
+        };
+        let listing = Listing {
+            shared: Arc::clone(&self.0),
+            namespace: number,
+            kind,
+            prefix: prefix.to_owned(),
+            after: after.map(str::to_owned),
+            limit,
+        };
+        let listed = tokio::task::spawn_blocking(move || listing.run()).await;
+        listed.unwrap_or(Err(Error::Stopping))
+    }
+
+    async fn purge(&self, namespace: &Namespace) -> Result<()> {
+        if self.0.namespace_number(namespace).is_some() {
+            self.0.number_namespace(namespace).await?;
+        }
+        Ok(())
+    }
+}
+
+fn entry_header(key: &Key, kind: Kind) -> Header {
+    Header {
+        kind,
+        function: key.function,
+        flags: 0,
+        namespace: key.namespace,
+        part: 0,
+        stored: 0,
+        raw_size: 0,
+        version: 0,
+        key: key.bytes,
+    }
+}
+
+impl Entries {
+    fn entry(&self, hash: KeyHash, loaded: &Loaded, range: ByteRange) -> Result<Entry> {
+        let payload = loaded.payload();
+        let (front, value_at) =
+            Front::decode(&payload).ok_or(Error::Corrupt("an entry's front does not parse"))?;
+        let value = if loaded.header.kind == Kind::EntryManifest {
+            let parts = PartsOf::decode(&payload, hash, &loaded.header)
+                .ok_or(Error::Corrupt("an entry's manifest does not parse"))?;
+            self.0.parts_reader(parts, range.resolve(parts.total)?)
+        } else {
+            let value = payload.slice(value_at..);
+            Reader::from_bytes_range(&value, range.resolve(value.len() as u64)?)
+        };
+        Ok(Entry {
+            version: loaded.header.version,
+            created: front.created,
+            meta: front.meta,
+            value,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    shared: Arc<Shared>,
+    upload: Upload,
+    key: Key,
+    hash: KeyHash,
+    text: Box<str>,
+    meta: EntryMeta,
+    rule: Rule,
+}
+
+#[async_trait]
+impl EntryWriter for Writer {
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.upload.write(chunk).await
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<u64> {
+        let received = self.upload.finish(false).await?;
+        let meta = std::mem::take(&mut self.meta);
+        let text = std::mem::take(&mut self.text);
+        let front = Front {
+            created: self.shared.clock.now(),
+            text,
+            meta,
+        };
+        let mut header = entry_header(&self.key, Kind::Entry);
+        let mut pieces = vec![Bytes::from(front.encode())];
+        let mut _memory = None;
+        match received {
+            Received::Pieces(value, reserved) => {
+                pieces.extend(value);
+                _memory = reserved;
+            }
+            Received::Parts(parts) => {
+                header.kind = Kind::EntryManifest;
+                pieces.push(Bytes::copy_from_slice(&parts.encode()));
+            }
+            Received::One(_) => {
+                return Err(Error::Corrupt("an entry's value was not cut into parts"));
+            }
+        }
+        header.stored = pieces.iter().map(Bytes::len).sum::<usize>() as u32;
+        header.raw_size = self.upload.total();
+        let body = Body::Pieces(pieces);
+        match self
+            .shared
+            .write(LaneId::Entries, self.hash, header, body, self.rule)
+            .await?
+        {
+            Outcome::Written(version) => Ok(version),
+            Outcome::Refused => Err(Error::Conflict),
+        }
+    }
+}
+
+/// A listing under way. Reads every entry record of the store: slow, and off the async threads.
+struct Listing {
+    shared: Arc<Shared>,
+    namespace: u32,
+    kind: EntryKind,
+    prefix: String,
+    after: Option<String>,
+    limit: usize,
+}
+
+impl Listing {
+    fn run(self) -> Result<Vec<EntryInfo>> {
+        let mut locations: Vec<Location> = Vec::new();
+        self.shared.index.for_each(|_, view| {
+            if view.kind == slot::Kind::Entry && !view.tombstone {
+                locations.push(view.location);
+            }
+        });
+        locations.sort_by_key(|location| (location.segment, location.offset));
+        let mut rows = BTreeMap::new();
+        for location in locations {
+            if let Some(row) = self.row(location)? {
+                rows.insert(row.text.clone(), row);
+                if rows.len() > self.limit {
+                    rows.pop_last();
+                }
+            }
+        }
+        Ok(rows.into_values().collect())
+    }
+
+    fn row(&self, location: Location) -> Result<Option<EntryInfo>> {
+        let read = self.shared.read_header(location);
+        let read = read.map_err(|error| Error::disk("list entries", error))?;
+        let Some((_, header)) = read else {
+            return Ok(None);
+        };
+        let wanted = header.namespace == self.namespace
+            && header.function == self.kind.number()
+            && matches!(header.kind, Kind::Entry | Kind::EntryManifest);
+        if !wanted {
+            return Ok(None);
+        }
+        let key = Key::of(&header);
+        let lookup = self
+            .shared
+            .look_up(&key, self.shared.hash(&key), None, Wait::Yes)?;
+        let Lookup::Found(loaded) = lookup else {
+            return Ok(None);
+        };
+        let Some((front, value_at)) = Front::decode(&loaded.payload()) else {
+            return Ok(None);
+        };
+        let listed = front.text.starts_with(&self.prefix)
+            && self
+                .after
+                .as_deref()
+                .is_none_or(|after| &*front.text > after);
+        let inline = loaded.header.kind == Kind::Entry;
+        let size_bytes = if inline {
+            (loaded.payload().len() - value_at) as u64
+        } else {
+            loaded.header.raw_size
+        };
+        Ok(listed.then_some(EntryInfo {
+            text: front.text,
+            size_bytes,
+            version: loaded.header.version,
+            created: front.created,
+        }))
+    }
+}

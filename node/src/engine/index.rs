@@ -1,0 +1,381 @@
+//! The index: where every live record lies, in 16 bytes of RAM each.
+//!
+//! 1024 shards, each a sorted open-addressing table (robin hood by fingerprint, linear probing) under its own lock.
+//! The position of a slot follows from its fingerprint alone, so a shard grows by a tenth without reading a key, and
+//! stays 85–93 % full. Use counts, touch times and leases are atomics changed under the read lock.
+//!
+//! A fingerprint is 44 bits (54 with the shard number): equal fingerprints of different keys happen. Look-ups
+//! therefore yield candidates, and whoever reads the record compares the full key.
+//! Not here: versions and keys (in the records), and any lock held while the disk is used.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::RwLock;
+
+use super::slot::{KeyHash, Kind, Location, Slot, View};
+
+const SHARDS: usize = 1 << KeyHash::SHARD_BITS;
+/// Slots a table holds beyond the highest position, so that probing never wraps.
+const OVERHANG: usize = 32;
+/// Fullest a table gets before it grows, in 1/1000.
+const MAX_LOAD: usize = 930;
+/// How many neighbours are compared when the index is at its ceiling and must drop a slot.
+const DROP_WINDOW: usize = 16;
+
+/// Where every live record lies.
+#[derive(Debug)]
+pub(crate) struct Index {
+    shards: Box<[RwLock<Table>]>,
+    /// By kind; tombstones apart, behind the others.
+    counts: [AtomicU64; 2 * Kind::COUNT],
+    slots: AtomicU64,
+    max_shard_slots: usize,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    slots: Box<[Slot]>,
+    used: usize,
+}
+
+/// Up to four slots with the wanted fingerprint; more than two are a curiosity.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Candidates {
+    views: [Option<View>; 4],
+}
+
+impl Candidates {
+    /// The slots found.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = View> + '_ {
+        self.views.iter().flatten().copied()
+    }
+
+    fn push(&mut self, view: View) {
+        if let Some(place) = self.views.iter_mut().find(|place| place.is_none()) {
+            *place = Some(view);
+        }
+    }
+}
+
+/// What a look-up does to the slots it finds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TouchAt {
+    /// Now, in ticks.
+    pub(crate) tick: u16,
+    /// Start a lease too.
+    pub(crate) lease: bool,
+}
+
+impl Index {
+    /// An empty index that takes at most `max_bytes` of RAM.
+    pub(crate) fn new(max_bytes: u64) -> Index {
+        let max_slots = (max_bytes as usize / size_of::<Slot>()).max(SHARDS * OVERHANG * 2);
+        Index {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            counts: Default::default(),
+            slots: AtomicU64::new(0),
+            max_shard_slots: max_slots / SHARDS,
+        }
+    }
+
+    /// The slots that may be of this key.
+    pub(crate) fn find(&self, hash: KeyHash) -> Candidates {
+        self.find_and(hash, |_| {})
+    }
+
+    /// The slots that may be of this key, touched.
+    pub(crate) fn find_and_touch(&self, hash: KeyHash, touch: TouchAt) -> Candidates {
+        self.find_and(hash, |slot| slot.touch(touch.tick, touch.lease))
+    }
+
+    fn find_and(&self, hash: KeyHash, and: impl Fn(&Slot)) -> Candidates {
+        let table = self.shards[hash.shard()].read();
+        let mut found = Candidates::default();
+        for at in table.run(hash.fingerprint()) {
+            let slot = &table.slots[at];
+            and(slot);
+            found.push(slot.view());
+        }
+        found
+    }
+
+    /// Adds a slot. At the ceiling the coldest unpinned, unleased neighbour is dropped and returned; if there is none,
+    /// the new slot itself is.
+    pub(crate) fn insert(&self, hash: KeyHash, view: View) -> Option<View> {
+        let mut table = self.shards[hash.shard()].write();
+        let mut dropped = None;
+        let had = table.slots.len();
+        if !table.has_room() && !table.grow(self.max_shard_slots) {
+            let Some(at) = table.coldest_near(hash.fingerprint()) else {
+                return Some(view);
+            };
+            let old = table.remove_at(at);
+            self.count_down(old);
+            dropped = Some(old);
+        }
+        while !table.insert(&Slot::new(hash.fingerprint(), view)) {
+            table.grow(usize::MAX);
+        }
+        self.slots
+            .fetch_add((table.slots.len() - had) as u64, Relaxed);
+        self.count_up(view);
+        dropped
+    }
+
+    /// Puts `new` where the slot at `old` is; `false` when that slot is gone.
+    pub(crate) fn replace(&self, hash: KeyHash, old: Location, new: View) -> bool {
+        let table = self.shards[hash.shard()].write();
+        let Some(at) = table.position(hash.fingerprint(), old) else {
+            return false;
+        };
+        let before = table.slots[at].view();
+        table.slots[at].set(&Slot::new(hash.fingerprint(), new));
+        self.count_down(before);
+        self.count_up(new);
+        true
+    }
+
+    /// Changes the slot at `location` in place; `false` when it is gone. Kind and tombstone must stay.
+    pub(crate) fn update(
+        &self,
+        hash: KeyHash,
+        location: Location,
+        change: impl FnOnce(&mut View),
+    ) -> bool {
+        let table = self.shards[hash.shard()].write();
+        let Some(at) = table.position(hash.fingerprint(), location) else {
+            return false;
+        };
+        let mut view = table.slots[at].view();
+        change(&mut view);
+        table.slots[at].set(&Slot::new(hash.fingerprint(), view));
+        true
+    }
+
+    /// Removes the slot at `location`.
+    pub(crate) fn remove(&self, hash: KeyHash, location: Location) -> Option<View> {
+        let mut table = self.shards[hash.shard()].write();
+        let at = table.position(hash.fingerprint(), location)?;
+        let removed = table.remove_at(at);
+        self.count_down(removed);
+        Some(removed)
+    }
+
+    /// Calls `with` for every slot, a shard at a time. The hash holds shard and fingerprint only: enough for every
+    /// call here, not an identity.
+    pub(crate) fn for_each(&self, mut with: impl FnMut(KeyHash, View)) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let table = shard.read();
+            for slot in table.slots.iter().filter(|slot| !slot.is_empty()) {
+                with(KeyHash::from_parts(number, slot.fingerprint()), slot.view());
+            }
+        }
+    }
+
+    fn count_up(&self, view: View) {
+        self.counts[counter(view)].fetch_add(1, Relaxed);
+    }
+
+    fn count_down(&self, view: View) {
+        self.counts[counter(view)].fetch_sub(1, Relaxed);
+    }
+
+    /// How many slots of a kind there are, tombstones not counted.
+    pub(crate) fn count(&self, kind: Kind) -> u64 {
+        self.counts[kind as usize].load(Relaxed)
+    }
+
+    /// RAM taken, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.slots.load(Relaxed) * size_of::<Slot>() as u64
+            + (SHARDS * size_of::<RwLock<Table>>()) as u64
+    }
+}
+
+const fn counter(view: View) -> usize {
+    view.kind as usize + if view.tombstone { Kind::COUNT } else { 0 }
+}
+
+impl Table {
+    fn home(&self, fingerprint: u64) -> usize {
+        let homes = self.slots.len().saturating_sub(OVERHANG) as u128;
+        ((u128::from(fingerprint) * homes) >> KeyHash::FINGERPRINT_BITS) as usize
+    }
+
+    /// Positions of all slots with this fingerprint; they are neighbours.
+    fn run(&self, fingerprint: u64) -> std::ops::Range<usize> {
+        let start = self.first_at_least(fingerprint);
+        let same = self.slots[start..]
+            .iter()
+            .take_while(|slot| !slot.is_empty() && slot.fingerprint() == fingerprint);
+        start..start + same.count()
+    }
+
+    /// First position from the fingerprint's home on that is free or holds no smaller fingerprint.
+    fn first_at_least(&self, fingerprint: u64) -> usize {
+        let home = self.home(fingerprint);
+        let smaller = self.slots[home.min(self.slots.len())..]
+            .iter()
+            .take_while(|slot| !slot.is_empty() && slot.fingerprint() < fingerprint);
+        home + smaller.count()
+    }
+
+    fn position(&self, fingerprint: u64, location: Location) -> Option<usize> {
+        self.run(fingerprint)
+            .find(|at| self.slots[*at].location() == location)
+    }
+
+    fn has_room(&self) -> bool {
+        let homes = self.slots.len().saturating_sub(OVERHANG);
+        (self.used + 1) * 1000 <= homes * MAX_LOAD
+    }
+
+    /// Inserts; `false` when the overhang is full and the table must grow.
+    fn insert(&mut self, slot: &Slot) -> bool {
+        let at = self.first_at_least(slot.fingerprint());
+        let Some(free) = self.slots[at.min(self.slots.len())..]
+            .iter()
+            .position(Slot::is_empty)
+        else {
+            return false;
+        };
+        for to in (at + 1..=at + free).rev() {
+            let (before, after) = self.slots.split_at(to);
+            after[0].set(&before[to - 1]);
+        }
+        self.slots[at].set(slot);
+        self.used += 1;
+        true
+    }
+
+    fn remove_at(&mut self, at: usize) -> View {
+        let removed = self.slots[at].view();
+        let mut hole = at;
+        while hole + 1 < self.slots.len() {
+            let next = &self.slots[hole + 1];
+            if next.is_empty() || self.home(next.fingerprint()) == hole + 1 {
+                break;
+            }
+            self.slots[hole].set(next);
+            hole += 1;
+        }
+        self.slots[hole].clear();
+        self.used -= 1;
+        removed
+    }
+
+    /// Grows by a tenth; `false` when that would pass `limit` slots.
+    fn grow(&mut self, limit: usize) -> bool {
+        let homes = self.slots.len().saturating_sub(OVERHANG);
+        let wanted = (homes + homes / 10 + 4).max(16) + OVERHANG;
+        if wanted > limit {
+            return false;
+        }
+        let old = std::mem::take(&mut self.slots);
+        let mut size = wanted;
+        loop {
+            self.slots = (0..size).map(|_| Slot::default()).collect();
+            self.used = 0;
+            if old
+                .iter()
+                .filter(|slot| !slot.is_empty())
+                .all(|slot| self.insert(slot))
+            {
+                return true;
+            }
+            // A run longer than the overhang: rare, and a little more room ends it.
+            size += size / 8 + OVERHANG;
+        }
+    }
+
+    /// The position of the coldest slot near a fingerprint that may be dropped.
+    fn coldest_near(&self, fingerprint: u64) -> Option<usize> {
+        let start = self.home(fingerprint).saturating_sub(DROP_WINDOW / 2);
+        let window = start..(start + DROP_WINDOW).min(self.slots.len());
+        window
+            .filter(|at| !self.slots[*at].is_empty() && self.slots[*at].view().may_be_dropped())
+            .min_by_key(|at| {
+                let view = self.slots[*at].view();
+                (view.freq, view.touch)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn hash(n: u64) -> KeyHash {
+        KeyHash(u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(n))
+    }
+
+    fn view(n: u32) -> View {
+        View::new(
+            Location {
+                segment: n >> 20,
+                offset: u64::from(n % (1 << 20) + 1) * 8,
+            },
+            100,
+            Kind::Blob,
+        )
+    }
+
+    #[test]
+    fn the_index_agrees_with_a_map_through_growth_and_removal() {
+        let index = Index::new(u64::MAX);
+        let mut model = HashMap::new();
+        for n in 0..200_000u32 {
+            let key = u64::from(n.wrapping_mul(2_654_435_761) % 60_000);
+            let old: Option<View> = model.get(&key).copied();
+            match (old, n % 3) {
+                (None, _) => {
+                    assert!(index.insert(hash(key), view(n)).is_none());
+                    model.insert(key, view(n));
+                }
+                (Some(old), 0) => {
+                    assert_eq!(index.remove(hash(key), old.location), Some(old));
+                    model.remove(&key);
+                }
+                (Some(old), _) => {
+                    assert!(index.replace(hash(key), old.location, view(n)));
+                    model.insert(key, view(n));
+                }
+            }
+        }
+        for key in 0..60_000u64 {
+            let found = index.find(hash(key)).iter().next();
+            assert_eq!(found, model.get(&key).copied(), "key {key}");
+        }
+        assert_eq!(index.count(Kind::Blob), model.len() as u64);
+    }
+
+    #[test]
+    fn an_entry_takes_less_than_twenty_bytes() {
+        let index = Index::new(u64::MAX);
+        for n in 0..2_000_000u32 {
+            index.insert(hash(u64::from(n)), view(n));
+        }
+        let per_entry = index.bytes() as f64 / 2_000_000.0;
+        println!("row 13: 2000000 entries, {per_entry:.2} bytes per entry");
+        assert!(per_entry <= 20.0, "{per_entry}");
+    }
+
+    #[test]
+    fn at_the_ceiling_the_coldest_slot_goes_and_a_leased_one_stays() {
+        let index = Index::new(0);
+        let mut dropped = 0;
+        for n in 0..200_000u32 {
+            let mut new = view(n);
+            new.leased = n % 10 == 0;
+            dropped += u32::from(
+                index
+                    .insert(hash(u64::from(n)), new)
+                    .is_some_and(|v| !v.leased),
+            );
+        }
+        assert!(dropped > 100_000, "{dropped}");
+        assert!(index.bytes() < 4 << 20);
+    }
+}

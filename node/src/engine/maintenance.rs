@@ -1,0 +1,136 @@
+//! The maintenance thread: seals full segments, makes room, vouches for idle lanes, scrubs.
+//!
+//! It sleeps until it is woken or a second has passed, and is the only caller of reclaim besides `gc`.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::{
+    lane::Message,
+    scan::scan,
+    scrub::Scrub,
+    segment::{Segment, State, encode_footer},
+    shared::Shared,
+};
+
+/// What the thread may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Look whether there is something to do.
+    Look,
+    /// Finish.
+    Stop,
+}
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs until told to stop.
+pub(crate) fn run(shared: &Arc<Shared>, tasks: &Receiver<Task>, mut scrub: Option<Scrub>) {
+    loop {
+        match tasks.recv_timeout(TICK) {
+            Ok(Task::Look) => {}
+            Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                shared.ask_lanes_to_vouch();
+                if let Some(scrub) = &mut scrub {
+                    scrub.slice(shared, TICK);
+                }
+            }
+        }
+        shared.seal_closed();
+        shared.make_room();
+    }
+}
+
+impl Shared {
+    /// Reclaims until enough can be taken, or nothing more can be freed.
+    pub(crate) fn make_room(&self) {
+        self.drain_or_log();
+        while self.space.is_short()
+            && !self.stopping.load(Relaxed)
+            && self.read_only.get().is_none()
+        {
+            let _one_at_a_time = self.reclaiming.lock();
+            match self.reclaim_one() {
+                Ok(true) => self.drain_or_log(),
+                Ok(false) => {
+                    self.space.set_stuck();
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "making room failed; trying again soon");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn drain_or_log(&self) {
+        if let Err(error) = self.drain_released() {
+            tracing::warn!(%error, "a freed segment file could not be removed");
+        }
+    }
+
+    /// Lets idle lanes write the empty batch that vouches for their last one.
+    fn ask_lanes_to_vouch(&self) {
+        for lane in &self.lanes {
+            lane.try_send(Message::Vouch).ok();
+        }
+    }
+
+    /// Writes the tables of contents of segments that are full.
+    pub(crate) fn seal_closed(&self) {
+        for segment in self
+            .reclaimable()
+            .filter(|segment| segment.state() == State::Closed)
+        {
+            if self.read_only.get().is_some() {
+                return;
+            }
+            if let Err(error) = self.seal(&segment) {
+                tracing::error!(%error, segment = segment.id, "a segment could not be sealed; it stays readable");
+                self.quarantined.lock().insert(segment.salt.generation);
+            }
+        }
+    }
+
+    /// Writes a segment's table of contents, if it fits behind the last batch.
+    pub(crate) fn seal(&self, segment: &Segment) -> io::Result<()> {
+        let mut rows = Vec::new();
+        let scanned = scan(
+            segment.file.as_ref(),
+            segment.tail(),
+            segment.salt,
+            &self.meta.hash_key,
+            |row, _| rows.push(row),
+        )?;
+        let sealed_millis = segment
+            .last_batch_millis
+            .load(Relaxed)
+            .max(scanned.last_millis);
+        let (pages, offset) = encode_footer(
+            &rows,
+            self.geometry.segment_bytes,
+            self.meta.store_id,
+            &segment.header(),
+            sealed_millis,
+            scanned.last_batch,
+        );
+        if offset < segment.tail() {
+            return Ok(());
+        }
+        segment.file.write_at(&[pages.as_pages()], offset)?;
+        segment.file.sync()?;
+        self.counters.syncs.fetch_add(1, Relaxed);
+        self.counters
+            .disk_bytes
+            .fetch_add(pages.bytes().len() as u64, Relaxed);
+        segment.set_state(State::Sealed);
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Namespace names and the numbers records carry.
+//!
+//! A number is given durably before the first record of a namespace. Purging gives the name a new number: everything
+//! under the old one can no longer be found, and reclaim drops it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zimcache_store::Result;
+use zimcache_types::{Digest, Function, Namespace};
+
+use super::{
+    lane::{Body, Rule},
+    record::{Header, Kind, flag},
+    shared::{Key, LaneId, Shared},
+};
+
+impl Shared {
+    /// The number of a namespace; `None` when nothing was ever written to it.
+    pub(crate) fn namespace_number(&self, namespace: &Namespace) -> Option<u32> {
+        self.namespaces.read().get(namespace).copied()
+    }
+
+    /// The number of a namespace, given now if it has none.
+    pub(crate) async fn namespace_for_writing(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+    ) -> Result<u32> {
+        match self.namespace_number(namespace) {
+            Some(number) => Ok(number),
+            None => self.number_namespace(namespace).await,
+        }
+    }
+
+    /// Gives a namespace a fresh number, durably. Of two at once the later one stands.
+    pub(crate) async fn number_namespace(self: &Arc<Self>, namespace: &Namespace) -> Result<u32> {
+        let mut last = self.numbering.lock().await;
+        if *last == 0 {
+            *last = self.namespaces.read().values().copied().max().unwrap_or(0);
+        }
+        *last += 1;
+        let number = *last;
+        let name = namespace.as_str().as_bytes();
+        let mut key = [0; 32];
+        key.copy_from_slice(Digest::of(Function::Sha256, name).hash.as_bytes());
+        let header = Header {
+            kind: Kind::Namespace,
+            function: 0,
+            flags: flag::KEEP,
+            namespace: 0,
+            part: number,
+            stored: name.len() as u32,
+            raw_size: name.len() as u64,
+            version: 0,
+            key,
+        };
+        let body = Body::Pieces(vec![Bytes::copy_from_slice(name)]);
+        let hash = self.hash(&Key::of(&header));
+        self.write(LaneId::Entries, hash, header, body, Rule::Newest)
+            .await?;
+        self.namespaces.write().insert(namespace.clone(), number);
+        Ok(number)
+    }
+}

@@ -1,0 +1,249 @@
+//! Reading records: from memory at once where the page cache has them, else on a thread that may wait.
+//!
+//! Nothing leaves before its checksum was verified. A checksum failure is read once more around the page cache before
+//! it counts as damage. A slot that moved while it was being read is looked up again.
+
+use std::{io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use zimcache_store::{Error, Reader, Result};
+
+use super::{
+    buffers::READ_BYTES,
+    index::TouchAt,
+    page::{PAGE, PageBuf},
+    record::{self, Header, Kind},
+    segment::Segment,
+    shared::{Key, Shared},
+    slot::{KeyHash, View},
+    value::{PartsOf, PartsSource, RecordSource},
+};
+
+/// How often a look-up is repeated because the record moved meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Whether a read may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    No,
+    Yes,
+}
+
+/// A record that was found and verified.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) header: Header,
+    pub(crate) view: View,
+    pub(crate) segment: Arc<Segment>,
+    /// The record from its first byte: whole, or for a large blob only up to its payload.
+    pub(crate) record: Bytes,
+}
+
+impl Loaded {
+    /// Whether the payload is here, verified.
+    fn is_whole(&self) -> bool {
+        self.record.len() >= self.header.payload_offset() + self.header.stored as usize
+    }
+
+    /// The payload. Empty for a large blob, which is read through a source.
+    pub(crate) fn payload(&self) -> Bytes {
+        if !self.is_whole() {
+            return Bytes::new();
+        }
+        let at = self.header.payload_offset();
+        self.record.slice(at..at + self.header.stored as usize)
+    }
+}
+
+/// What a look-up came to.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    Found(Box<Loaded>),
+    Absent,
+    /// The answer is on the disk: ask again with [`Wait::Yes`].
+    WouldWait,
+}
+
+/// What reading one candidate came to.
+enum Attempt {
+    Found(Box<Loaded>),
+    OtherKey,
+    Stale,
+    Damaged,
+    WouldWait,
+}
+
+impl Shared {
+    /// Finds the newest live record of a key.
+    pub(crate) fn look_up(
+        &self,
+        key: &Key,
+        hash: KeyHash,
+        touch: Option<TouchAt>,
+        wait: Wait,
+    ) -> Result<Lookup> {
+        for _ in 0..ATTEMPTS {
+            let candidates = match touch {
+                Some(touch) => self.index.find_and_touch(hash, touch),
+                None => self.index.find(hash),
+            };
+            let mut again = false;
+            for view in candidates.iter().filter(|view| !view.tombstone) {
+                match self.attempt(key, view, wait)? {
+                    Attempt::Found(loaded) => return Ok(Lookup::Found(loaded)),
+                    Attempt::WouldWait => return Ok(Lookup::WouldWait),
+                    Attempt::OtherKey => {}
+                    Attempt::Stale => again = true,
+                    Attempt::Damaged => again |= !self.settle_damage(hash, view),
+                }
+            }
+            if !again {
+                return Ok(Lookup::Absent);
+            }
+        }
+        Ok(Lookup::Absent)
+    }
+
+    /// Finds the newest live record of a key, waiting for the disk off the async threads where needed.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        key: Key,
+        hash: KeyHash,
+        touch: Option<TouchAt>,
+    ) -> Result<Option<Box<Loaded>>> {
+        let lookup = match self.look_up(&key, hash, touch, Wait::No)? {
+            Lookup::WouldWait => {
+                let shared = Arc::clone(self);
+                let waiting = move || shared.look_up(&key, hash, None, Wait::Yes);
+                tokio::task::spawn_blocking(waiting)
+                    .await
+                    .unwrap_or(Err(Error::Stopping))?
+            }
+            settled => settled,
+        };
+        Ok(match lookup {
+            Lookup::Found(loaded) => Some(loaded),
+            Lookup::Absent | Lookup::WouldWait => None,
+        })
+    }
+
+    fn attempt(&self, key: &Key, view: View, wait: Wait) -> Result<Attempt> {
+        let Some(segment) = self.segments.get(view.location.segment) else {
+            return Ok(Attempt::Stale);
+        };
+        let offset = view.location.offset;
+        let whole = view.size.bytes() <= READ_BYTES;
+        let length = if whole {
+            view.size.bytes()
+        } else {
+            record::HEADER + 4 * 17
+        };
+        let length = length.min(segment.tail().saturating_sub(offset) as usize);
+        let read = self
+            .buffers
+            .read(length, |buffer| read_file(&segment, buffer, offset, wait));
+        let Some(bytes) = read.map_err(|error| Error::disk("read a record", error))? else {
+            return Ok(Attempt::WouldWait);
+        };
+        let bytes = match check(&segment, bytes, offset, whole) {
+            Some(checked) => checked,
+            None if wait == Wait::No => return Ok(Attempt::WouldWait),
+            None => match self
+                .read_around_cache(&segment, offset, length)?
+                .and_then(|bytes| check(&segment, bytes, offset, whole))
+            {
+                Some(checked) => checked,
+                None => return Ok(Attempt::Damaged),
+            },
+        };
+        let (header, record) = bytes;
+        if Key::of(&header) != *key {
+            return Ok(Attempt::OtherKey);
+        }
+        Ok(Attempt::Found(Box::new(Loaded {
+            header,
+            view,
+            segment,
+            record,
+        })))
+    }
+
+    /// The same bytes, straight from the disk.
+    pub(crate) fn read_around_cache(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<Bytes>> {
+        let start = offset / PAGE as u64 * PAGE as u64;
+        let skip = (offset - start) as usize;
+        let mut pages = PageBuf::zeroed((skip + length).div_ceil(PAGE));
+        let read = segment.file.read_direct(pages.as_mut_pages(), start);
+        let read = read.map_err(|error| Error::disk("read a record again", error))?;
+        let end = read.min(skip + length);
+        Ok((end > skip).then(|| Bytes::copy_from_slice(&pages.bytes()[skip..end])))
+    }
+
+    /// A record failed twice: forget it, unless the slot has moved on. Says whether that settled it.
+    fn settle_damage(&self, hash: KeyHash, view: View) -> bool {
+        let still_there = self
+            .index
+            .find(hash)
+            .iter()
+            .any(|now| now.location == view.location);
+        if still_there {
+            self.lose(hash, view.location, "record");
+        }
+        still_there
+    }
+
+    /// A reader over the asked range of a blob's record.
+    pub(crate) fn blob_reader(
+        self: &Arc<Self>,
+        hash: KeyHash,
+        loaded: &Loaded,
+        range: Range<u64>,
+    ) -> Result<Reader> {
+        if loaded.header.kind == Kind::Manifest {
+            let parts = PartsOf::decode(&loaded.payload(), hash, &loaded.header)
+                .ok_or(Error::Corrupt("a manifest does not parse"))?;
+            return Ok(self.parts_reader(parts, range));
+        }
+        if loaded.is_whole() {
+            return Ok(Reader::from_bytes_range(&loaded.payload(), range));
+        }
+        let total = loaded.header.raw_size;
+        let source = RecordSource::new(Arc::clone(self), hash, loaded);
+        Ok(Reader::from_source(Arc::new(source), total, range))
+    }
+
+    /// A reader over the asked range of a value in parts.
+    pub(crate) fn parts_reader(self: &Arc<Self>, parts: PartsOf, range: Range<u64>) -> Reader {
+        let total = parts.total;
+        Reader::from_source(
+            Arc::new(PartsSource::new(Arc::clone(self), parts)),
+            total,
+            range,
+        )
+    }
+}
+
+/// Reads from memory, or from the disk if that is allowed.
+pub(crate) fn read_file(
+    segment: &Segment,
+    buffer: &mut [u8],
+    offset: u64,
+    wait: Wait,
+) -> io::Result<Option<usize>> {
+    match wait {
+        Wait::No => segment.file.read_now(buffer, offset),
+        Wait::Yes => segment.file.read_at(buffer, offset).map(Some),
+    }
+}
+
+/// Header and bytes, if everything there is of the record passes.
+fn check(segment: &Segment, bytes: Bytes, offset: u64, whole: bool) -> Option<(Header, Bytes)> {
+    let header = record::open(&bytes, segment.salt, offset)?;
+    let sound = !whole || record::payload_is_sound(&bytes, &header);
+    sound.then_some((header, bytes))
+}

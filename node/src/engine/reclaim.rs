@@ -1,0 +1,570 @@
+//! Making room: S3-FIFO on segments.
+//!
+//! New blobs live in *probation*; when space is short the oldest probation segment (or, while probation is below its
+//! share, the oldest *main* one) is emptied: records that were used move to main, the rest leaves the index. Entries
+//! are one queue of their own, oldest first, with a floor that blobs cannot take. Pinned records always move, leased
+//! ones too while leases hold. What is moved is verified, synced in its new place and published before the old
+//! segment's header says *free*, and the file is reused only when nobody reads from it any more.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use zimcache_store::{Error, Result};
+
+use super::{
+    lane::{Body, Message, Outcome, Rule, Write},
+    page::PageBuf,
+    record::{self, Header, Kind},
+    scan::scan,
+    segment::{Class, Segment, SegmentHeader, State, TocRow, file_name, read_footer},
+    shared::{Key, LEASE_TICKS, LaneId, Shared},
+    slot::{KeyHash, Location, View},
+    value::split_part_key,
+};
+
+/// Share of all segments that probation is brought down to.
+const PROBATION_SHARE: f64 = 0.10;
+/// Share of all segments that blobs cannot take from entries.
+const ENTRIES_FLOOR: f64 = 0.10;
+/// Most bytes of a segment that move only because they were used, so that each reclaim frees something.
+const USED_SHARE: f64 = 0.75;
+/// Segments below this share of live bytes are emptied first.
+const SPARSE_SHARE: f64 = 0.5;
+/// Share of the capacity that leases may hold before the oldest end early.
+const LEASED_SHARE: f64 = 0.6;
+/// Bytes on their way to a new place at once.
+const MOVING_BYTES: usize = 8 << 20;
+
+/// How hard a segment is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Unused records are evicted.
+    Evict,
+    /// Everything live moves.
+    Compact,
+}
+
+/// What emptying a segment came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Emptied {
+    pub(crate) evicted_records: u64,
+    pub(crate) evicted_bytes: u64,
+    /// Bytes of the segment that were dead already.
+    pub(crate) dead_bytes: u64,
+}
+
+/// What is to become of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Dead,
+    Evict,
+    /// Moves because it must.
+    Must,
+    /// Moves because it was used.
+    Used,
+}
+
+impl Shared {
+    /// Frees one segment's worth of space, if anything can be freed. The caller holds `reclaiming`.
+    pub(crate) fn reclaim_one(&self) -> Result<bool> {
+        self.survey_leases();
+        let mut refused = Vec::new();
+        while let Some((segment, mode)) = self.victim(&refused) {
+            match self.empty(&segment, mode) {
+                Ok(_) => return Ok(true),
+                Err(Error::OutOfSpace(_)) => refused.push(segment.id),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The next segment to empty: a dead one, a sparse one, else by S3-FIFO.
+    fn victim(&self, refused: &[u32]) -> Option<(Arc<Segment>, Mode)> {
+        let all: Vec<_> = self
+            .reclaimable()
+            .filter(|segment| !refused.contains(&segment.id))
+            .collect();
+        let sparsest = all.iter().min_by_key(|segment| segment.live_bytes())?;
+        let sparse = (self.geometry.segment_bytes as f64 * SPARSE_SHARE) as u64;
+        if sparsest.live_bytes() < sparse {
+            return Some((Arc::clone(sparsest), Mode::Compact));
+        }
+        let (_, limit) = self.space.files_and_limit();
+        let oldest = |class| all.iter().find(move |segment| segment.class == class);
+        let count = |class| {
+            self.segments
+                .all()
+                .iter()
+                .filter(|segment| segment.class == class)
+                .count()
+        };
+        let share = |class| count(class) as f64 / limit.max(1) as f64;
+        let entries = oldest(Class::Entries).filter(|_| share(Class::Entries) > ENTRIES_FLOOR);
+        let probation_first = share(Class::Probation) > PROBATION_SHARE;
+        let (first, second) = if probation_first {
+            (Class::Probation, Class::Main)
+        } else {
+            (Class::Main, Class::Probation)
+        };
+        let blobs = oldest(first).or_else(|| oldest(second));
+        let older =
+            |a: &&Arc<Segment>, b: &&Arc<Segment>| a.salt.generation.cmp(&b.salt.generation);
+        let chosen = entries
+            .into_iter()
+            .chain(blobs)
+            .min_by(older)
+            .or_else(|| oldest(Class::Entries));
+        chosen.map(|segment| (Arc::clone(segment), Mode::Evict))
+    }
+
+    /// Segments that may be emptied, oldest first.
+    pub(crate) fn reclaimable(&self) -> impl Iterator<Item = Arc<Segment>> {
+        let quarantined = self.quarantined.lock().clone();
+        self.segments.all().into_iter().filter(move |segment| {
+            segment.state() != State::Open && !quarantined.contains(&segment.salt.generation)
+        })
+    }
+
+    /// Empties a segment and gives its file back. On an error the segment stays as it is, less what was evicted.
+    pub(crate) fn empty(&self, segment: &Arc<Segment>, mode: Mode) -> Result<Emptied> {
+        let live_before = segment.live_bytes();
+        let rows = self
+            .rows(segment)
+            .map_err(|error| Error::disk("read a segment's contents", error))?;
+        let mut moving = Moving::new(self, segment.class == Class::Entries);
+        let mut emptied = Emptied {
+            dead_bytes: segment.tail().saturating_sub(live_before),
+            ..Emptied::default()
+        };
+        let mut used_bytes_left = (self.geometry.segment_bytes as f64 * USED_SHARE) as i64;
+        for row in rows {
+            let Some((view, header)) = self.live(segment, &row) else {
+                continue;
+            };
+            let mut verdict = self.judge(segment, &view, &header, mode);
+            if verdict == Verdict::Used {
+                used_bytes_left -= view.size.bytes() as i64;
+                if used_bytes_left < 0 {
+                    verdict = Verdict::Evict;
+                }
+            }
+            match verdict {
+                Verdict::Dead => drop(self.forget(row.hash(), view.location)),
+                Verdict::Evict => self.evict(segment, row.hash(), view, &header, &mut emptied),
+                Verdict::Must | Verdict::Used => {
+                    self.move_record(
+                        segment,
+                        row.hash(),
+                        view,
+                        verdict,
+                        &mut moving,
+                        &mut emptied,
+                    )?;
+                }
+            }
+        }
+        moving.finish(&mut emptied)?;
+        self.release(segment)
+            .map_err(|error| Error::disk("free a segment", error))?;
+        Ok(emptied)
+    }
+
+    /// Evicts what was not used from a segment that stays in use, until at most `target` bytes are live in the store.
+    /// Use counts go down by one, so that a further pass evicts more.
+    pub(crate) fn evict_in_place(&self, segment: &Arc<Segment>, target: u64) -> Result<Emptied> {
+        let rows = self
+            .rows(segment)
+            .map_err(|error| Error::disk("read a segment's contents", error))?;
+        let mut emptied = Emptied::default();
+        for row in rows {
+            let Some((view, header)) = self.live(segment, &row) else {
+                continue;
+            };
+            match self.judge(segment, &view, &header, Mode::Evict) {
+                Verdict::Dead => drop(self.forget(row.hash(), view.location)),
+                Verdict::Evict => self.evict(segment, row.hash(), view, &header, &mut emptied),
+                Verdict::Used => {
+                    self.index.update(row.hash(), view.location, |view| {
+                        view.freq = view.freq.saturating_sub(1)
+                    });
+                }
+                Verdict::Must => {}
+            }
+            if self.live_bytes() <= target {
+                break;
+            }
+        }
+        Ok(emptied)
+    }
+
+    /// The table of contents, from the footer or by a scan.
+    pub(crate) fn rows(&self, segment: &Segment) -> io::Result<Vec<TocRow>> {
+        let bytes = self.geometry.segment_bytes;
+        if segment.state() == State::Sealed
+            && let Some((_, rows)) = read_footer(segment.file.as_ref(), bytes, segment.salt)?
+        {
+            return Ok(rows);
+        }
+        let mut rows = Vec::new();
+        scan(
+            segment.file.as_ref(),
+            segment.tail(),
+            segment.salt,
+            &self.meta.hash_key,
+            |row, _| rows.push(row),
+        )?;
+        Ok(rows)
+    }
+
+    /// The slot that points at this row's record, if any does.
+    fn live(&self, segment: &Segment, row: &TocRow) -> Option<(View, Header)> {
+        let location = Location {
+            segment: segment.id,
+            offset: row.offset(),
+        };
+        let view = self
+            .index
+            .find(row.hash())
+            .iter()
+            .find(|view| view.location == location)?;
+        Some((view, row.header()?))
+    }
+
+    fn judge(&self, segment: &Segment, view: &View, header: &Header, mode: Mode) -> Verdict {
+        if header.kind == Kind::Namespace || header.is_pinned() || view.is_pinned() {
+            return Verdict::Must;
+        }
+        if !self
+            .namespaces
+            .read()
+            .values()
+            .any(|number| *number == header.namespace)
+        {
+            return Verdict::Dead;
+        }
+        if view.tombstone {
+            let fence = header.raw_size;
+            let hides_something =
+                |other: &Arc<Segment>| other.id != segment.id && other.salt.generation <= fence;
+            let needed = self.segments.all().iter().any(hides_something);
+            return if needed { Verdict::Must } else { Verdict::Dead };
+        }
+        if header.kind == Kind::Part {
+            return self.judge_part(view, mode);
+        }
+        self.judge_use(view, mode)
+    }
+
+    fn judge_use(&self, view: &View, mode: Mode) -> Verdict {
+        if mode == Mode::Compact || self.is_leased(view) {
+            Verdict::Must
+        } else if view.freq > 0 {
+            Verdict::Used
+        } else {
+            Verdict::Evict
+        }
+    }
+
+    /// A part is judged by its manifest; without one it is garbage unless it is being written or read.
+    fn judge_part(&self, view: &View, mode: Mode) -> Verdict {
+        let Ok(Some((_, header))) = self.read_header(view.location) else {
+            return Verdict::Dead;
+        };
+        let (upload, owner) = split_part_key(&header.key);
+        if self.uploads.lock().contains(&upload) || self.reading.lock().contains_key(&upload) {
+            return Verdict::Must;
+        }
+        match self.manifest_of(upload, owner) {
+            Some((manifest, _)) if manifest.is_pinned() => Verdict::Must,
+            Some((manifest, _)) => self.judge_use(&manifest, mode),
+            None => Verdict::Dead,
+        }
+    }
+
+    /// The visible manifest of an upload, and its header.
+    fn manifest_of(
+        &self,
+        upload: [u8; 16],
+        owner: KeyHash,
+    ) -> Option<(View, super::value::PartsOf)> {
+        for view in self.index.find(owner).iter().filter(|view| !view.tombstone) {
+            let Ok(Some((segment, header))) = self.read_header(view.location) else {
+                continue;
+            };
+            if !matches!(header.kind, Kind::Manifest | Kind::EntryManifest) {
+                continue;
+            }
+            let parts = self.read_parts_of(&segment, view.location, owner, &header);
+            if let Some(parts) = parts.filter(|parts| parts.upload == upload) {
+                return Some((view, parts));
+            }
+        }
+        None
+    }
+
+    /// Removes a record, and with a part its whole value: what is left must never look present.
+    fn evict(
+        &self,
+        segment: &Segment,
+        hash: KeyHash,
+        view: View,
+        header: &Header,
+        emptied: &mut Emptied,
+    ) {
+        let mut count = |view: View| {
+            emptied.evicted_records += 1;
+            emptied.evicted_bytes += view.size.bytes() as u64;
+            self.counters.evicted_records.fetch_add(1, Relaxed);
+            self.counters
+                .evicted_bytes
+                .fetch_add(view.size.bytes() as u64, Relaxed);
+            if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
+                self.counters.leases_broken.fetch_add(1, Relaxed);
+            }
+        };
+        let parts = match header.kind {
+            Kind::Part => match self.read_header(view.location) {
+                Ok(Some((_, part))) => {
+                    let (upload, owner) = split_part_key(&part.key);
+                    self.manifest_of(upload, owner)
+                        .map(|(manifest, parts)| (owner, Some(manifest), parts))
+                }
+                _ => None,
+            },
+            Kind::Manifest | Kind::EntryManifest => {
+                let full = self
+                    .read_header(view.location)
+                    .ok()
+                    .flatten()
+                    .map(|(_, full)| full);
+                let full = full.unwrap_or(*header);
+                self.read_parts_of(segment, view.location, hash, &full)
+                    .map(|parts| (hash, None, parts))
+            }
+            _ => None,
+        };
+        if let Some(view) = self.forget(hash, view.location) {
+            count(view);
+        }
+        let Some((owner, manifest, parts)) = parts else {
+            return;
+        };
+        if let Some(view) = manifest.and_then(|manifest| self.forget(owner, manifest.location)) {
+            count(view);
+        }
+        self.forget_all_parts(&parts);
+    }
+
+    fn move_record(
+        &self,
+        segment: &Segment,
+        hash: KeyHash,
+        view: View,
+        verdict: Verdict,
+        moving: &mut Moving<'_>,
+        emptied: &mut Emptied,
+    ) -> Result<()> {
+        match self.read_whole(segment, view) {
+            Ok(Some((header, payload))) => {
+                moving.send(hash, header, payload, view, verdict, emptied)
+            }
+            Ok(None) => {
+                self.lose(hash, view.location, "record");
+                Ok(())
+            }
+            Err(error) => Err(Error::disk("read a record to move it", error)),
+        }
+    }
+
+    /// Reads and verifies a record, around the page cache if it fails the first time.
+    pub(crate) fn read_whole(
+        &self,
+        segment: &Segment,
+        view: View,
+    ) -> io::Result<Option<(Header, Bytes)>> {
+        let offset = view.location.offset;
+        let length = view
+            .size
+            .bytes()
+            .min(segment.tail().saturating_sub(offset) as usize);
+        let mut bytes = vec![0; length];
+        let read = segment.file.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        let sound = |bytes: &[u8]| {
+            record::open(bytes, segment.salt, offset)
+                .filter(|header| record::payload_is_sound(bytes, header))
+        };
+        let (header, bytes) = match sound(&bytes) {
+            Some(header) => (header, Bytes::from(bytes)),
+            None => match self
+                .read_around_cache(segment, offset, length)
+                .ok()
+                .flatten()
+            {
+                Some(again) => match sound(&again) {
+                    Some(header) => (header, again),
+                    None => return Ok(None),
+                },
+                None => return Ok(None),
+            },
+        };
+        let at = header.payload_offset();
+        Ok(Some((header, bytes.slice(at..at + header.stored as usize))))
+    }
+
+    /// Writes *free* into the header and gives the file back once nobody reads from it.
+    fn release(&self, segment: &Arc<Segment>) -> io::Result<()> {
+        let mut page = PageBuf::zeroed(1);
+        let header = SegmentHeader {
+            class: Class::Free,
+            ..segment.header()
+        };
+        header.encode(self.meta.store_id, page.bytes_mut());
+        segment.file.write_at(&[page.as_pages()], 0)?;
+        segment.file.sync()?;
+        self.counters.syncs.fetch_add(1, Relaxed);
+        self.segments.take(segment.id);
+        self.draining.lock().push(Arc::clone(segment));
+        Ok(())
+    }
+
+    /// Gives back the files of released segments that nobody reads from any more; says how many are left.
+    pub(crate) fn drain_released(&self) -> io::Result<usize> {
+        let mut draining = self.draining.lock();
+        let (idle, busy): (Vec<_>, Vec<_>) = draining
+            .drain(..)
+            .partition(|segment| Arc::strong_count(segment) == 1);
+        *draining = busy;
+        let left = draining.len();
+        drop(draining);
+        for segment in idle {
+            if !self.space.give_back(segment.id, Arc::clone(&segment.file)) {
+                self.disk.remove(&file_name(segment.id))?;
+                self.disk.sync_names()?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Ends the oldest leases early when leased and pinned data would fill the store.
+    fn survey_leases(&self) {
+        let mut by_age = vec![0u64; usize::from(LEASE_TICKS)];
+        let mut pinned = 0;
+        let now = self.tick();
+        self.index.for_each(|_, view| {
+            let age = now.wrapping_sub(view.touch);
+            if view.is_pinned() {
+                pinned += view.size.bytes() as u64;
+            } else if view.leased && age < LEASE_TICKS {
+                by_age[usize::from(age)] += view.size.bytes() as u64;
+            }
+        });
+        let (_, limit) = self.space.files_and_limit();
+        let most = (limit as f64 * self.geometry.segment_bytes as f64 * LEASED_SHARE) as u64;
+        let mut held = pinned;
+        let fits = by_age.iter().take_while(|bytes| {
+            held += **bytes;
+            held <= most
+        });
+        let kept = fits.count() as u16;
+        if self.lease_ticks.swap(kept, Relaxed) > kept {
+            tracing::warn!(
+                minutes = u64::from(kept) * 4,
+                "the store is full of leased data: older leases end early"
+            );
+        }
+    }
+}
+
+/// Records on their way to a new place.
+struct Moving<'a> {
+    shared: &'a Shared,
+    lane: LaneId,
+    bytes: usize,
+    sent: Vec<(oneshot::Receiver<Result<Outcome>>, KeyHash, View, Verdict)>,
+}
+
+impl<'a> Moving<'a> {
+    fn new(shared: &'a Shared, entries: bool) -> Moving<'a> {
+        shared.space.set_moving_entries(entries);
+        let lane = if entries {
+            LaneId::Entries
+        } else {
+            LaneId::Main
+        };
+        Moving {
+            shared,
+            lane,
+            bytes: 0,
+            sent: Vec::new(),
+        }
+    }
+
+    fn send(
+        &mut self,
+        hash: KeyHash,
+        header: Header,
+        payload: Bytes,
+        view: View,
+        verdict: Verdict,
+        emptied: &mut Emptied,
+    ) -> Result<()> {
+        let mut as_moved = view;
+        as_moved.freq = view.freq.saturating_sub(1);
+        let (done, outcome) = oneshot::channel();
+        self.bytes += header.record_len();
+        let write = Write {
+            hash,
+            header,
+            body: Body::Pieces(vec![payload]),
+            rule: Rule::Moved(as_moved),
+            done,
+        };
+        self.shared.lanes[self.lane as usize]
+            .blocking_send(Message::Write(write))
+            .map_err(|_| Error::Stopping)?;
+        self.sent.push((outcome, hash, view, verdict));
+        if self.bytes >= MOVING_BYTES {
+            self.finish(emptied)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for everything sent. What found no room is evicted if it may be.
+    fn finish(&mut self, emptied: &mut Emptied) -> Result<()> {
+        self.bytes = 0;
+        let mut failed = None;
+        for (outcome, hash, view, verdict) in self.sent.drain(..) {
+            match outcome.blocking_recv().unwrap_or(Err(Error::Stopping)) {
+                Ok(_) => {}
+                Err(Error::OutOfSpace(_))
+                    if verdict == Verdict::Used || !view.is_pinned() && !view.tombstone =>
+                {
+                    if let Some(view) = self.shared.forget(hash, view.location) {
+                        emptied.evicted_records += 1;
+                        emptied.evicted_bytes += view.size.bytes() as u64;
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.shared.space.set_moving_entries(false);
+    }
+}
+
+/// The hash under which a record should be found.
+pub(crate) fn hash_of(shared: &Shared, header: &Header) -> KeyHash {
+    shared.hash(&Key::of(header))
+}

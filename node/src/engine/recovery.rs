@@ -1,0 +1,262 @@
+//! Opening a store: whatever was acknowledged is found again, nothing else needs to be.
+//!
+//! Sealed segments are read from their tables of contents, others scanned. The highest version of a key wins, in
+//! whatever order segments are read. Recovery writes nothing but a new store's first files, so doing it again gives
+//! the same state.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use zimcache_types::Namespace;
+
+use super::{
+    disk::{Disk, DiskFile},
+    meta::Meta,
+    page::PAGE,
+    record::{self, Header, KeyClass, Kind, flag},
+    scan::{Scanned, scan},
+    segment::{Class, Segment, SegmentHeader, State, TocRow, parse_file_name, read_footer},
+    shared::{Key, LEASE_TICKS, LaneId, Shared, slot_kind, tick_of},
+    slot::{Location, View},
+};
+
+/// The segment files of a store, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Numbers of all files that exist.
+    pub(crate) found: Vec<u32>,
+    pub(crate) free: Vec<(u32, Arc<dyn DiskFile>)>,
+    pub(crate) in_use: Vec<(u32, Arc<dyn DiskFile>, SegmentHeader)>,
+    pub(crate) generation: u64,
+}
+
+/// Reads every segment's header. Files with foreign names are left alone.
+pub(crate) fn find_files(disk: &dyn Disk, meta: &Meta) -> io::Result<Files> {
+    let mut files = Files::default();
+    let mut ids: Vec<u32> = disk
+        .list()?
+        .iter()
+        .filter_map(|name| parse_file_name(name))
+        .collect();
+    ids.sort_unstable();
+    for id in ids {
+        let Some(file) = disk.open(&super::segment::file_name(id))? else {
+            continue;
+        };
+        files.found.push(id);
+        match read_segment_header(file.as_ref(), meta)? {
+            Some(header) => {
+                files.generation = files.generation.max(header.salt.generation);
+                if header.class == Class::Free {
+                    files.free.push((id, file));
+                } else {
+                    files.in_use.push((id, file, header));
+                }
+            }
+            None => files.free.push((id, file)),
+        }
+    }
+    files
+        .in_use
+        .sort_by_key(|(_, _, header)| header.salt.generation);
+    Ok(files)
+}
+
+/// The header from the first page, or from the copy in the footer's page.
+fn read_segment_header(file: &dyn DiskFile, meta: &Meta) -> io::Result<Option<SegmentHeader>> {
+    let mut page = vec![0; PAGE];
+    let read = file.read_at(&mut page, 0)?;
+    if let Some(header) = SegmentHeader::decode(meta.store_id, &page[..read]) {
+        return Ok(Some(header));
+    }
+    let read = file.read_at(&mut page, meta.segment_bytes - PAGE as u64)?;
+    Ok(SegmentHeader::decode(meta.store_id, &page[..read]))
+}
+
+/// What recovery learnt besides the index.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Highest batch number of each lane.
+    pub(crate) last_batch: [u64; LaneId::ALL.len()],
+    /// Bad records found while scanning.
+    pub(crate) damaged: u64,
+    /// Segments that had to be scanned.
+    pub(crate) scanned: usize,
+    /// Segments whose scan found nothing: they can be used again.
+    pub(crate) empty: Vec<u32>,
+    namespaces: HashMap<Namespace, (u64, u32)>,
+    highest_version: u64,
+}
+
+/// Fills the index from the segments in use.
+pub(crate) fn recover(
+    shared: &Shared,
+    files: Vec<(u32, Arc<dyn DiskFile>, SegmentHeader)>,
+) -> io::Result<Recovered> {
+    let mut recovered = Recovered::default();
+    for (id, file, header) in files {
+        let segment = Segment::new(id, file, &header, shared.meta.segment_bytes, State::Closed);
+        let segment = Arc::new(segment);
+        shared.segments.put(Arc::clone(&segment));
+        recover_segment(shared, &segment, &mut recovered)?;
+    }
+    shared
+        .last_version
+        .fetch_max(recovered.highest_version, Relaxed);
+    let mut namespaces = shared.namespaces.write();
+    for (name, (_, number)) in recovered.namespaces.drain() {
+        namespaces.insert(name, number);
+    }
+    drop(namespaces);
+    Ok(recovered)
+}
+
+fn recover_segment(
+    shared: &Shared,
+    segment: &Arc<Segment>,
+    recovered: &mut Recovered,
+) -> io::Result<()> {
+    let bytes = shared.meta.segment_bytes;
+    let last_batch = match read_footer(segment.file.as_ref(), bytes, segment.salt)? {
+        Some((footer, rows)) => {
+            segment.set_state(State::Sealed);
+            segment.set_tail(footer.toc_offset);
+            segment
+                .last_batch_millis
+                .store(footer.sealed_millis, Relaxed);
+            for row in rows {
+                recover_row(shared, segment, row, recovered)?;
+            }
+            footer.last_batch
+        }
+        None => scan_segment(shared, segment, recovered)?.last_batch,
+    };
+    if let Some(highest) = recovered.last_batch.get_mut(usize::from(segment.lane)) {
+        *highest = last_batch.max(*highest);
+    }
+    Ok(())
+}
+
+fn scan_segment(
+    shared: &Shared,
+    segment: &Arc<Segment>,
+    recovered: &mut Recovered,
+) -> io::Result<Scanned> {
+    segment
+        .last_batch_millis
+        .store(shared.clock.now().0, Relaxed);
+    let mut failed = None;
+    let scanned = scan(
+        segment.file.as_ref(),
+        shared.meta.segment_bytes,
+        segment.salt,
+        &shared.meta.hash_key,
+        |row, _| {
+            if failed.is_none() {
+                failed = recover_row(shared, segment, row, recovered).err();
+            }
+        },
+    )?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    segment.set_tail(scanned.end);
+    segment
+        .last_batch_millis
+        .store(scanned.last_millis, Relaxed);
+    recovered.scanned += 1;
+    recovered.damaged += scanned.rotten;
+    if scanned.rotten > 0 {
+        tracing::error!(
+            segment = segment.id,
+            records = scanned.rotten,
+            "acknowledged records are damaged"
+        );
+    }
+    if scanned.records == 0 {
+        recovered.empty.push(segment.id);
+    }
+    Ok(scanned)
+}
+
+/// Takes one record into the index, if it is the newest of its key so far.
+fn recover_row(
+    shared: &Shared,
+    segment: &Segment,
+    row: TocRow,
+    recovered: &mut Recovered,
+) -> io::Result<()> {
+    let Some(header) = row.header() else {
+        return Ok(());
+    };
+    let location = Location {
+        segment: segment.id,
+        offset: row.offset(),
+    };
+    recovered.highest_version = recovered.highest_version.max(header.version);
+    if header.kind == Kind::Namespace {
+        recover_namespace(segment, location, recovered)?;
+    }
+    let view = recovered_view(shared, segment, &header, location);
+    let hash = row.hash();
+    for known in shared.index.find(hash).iter() {
+        match shared.read_header(known.location)? {
+            Some((_, old)) if shared.hash(&Key::of(&old)) == hash => {
+                if old.version <= header.version && shared.index.replace(hash, known.location, view)
+                {
+                    shared
+                        .segments
+                        .sub_live(known.location.segment, known.size.bytes());
+                    shared.segments.add_live(segment.id, view.size.bytes());
+                }
+                return Ok(());
+            }
+            Some(_) => {}
+            None => drop(shared.forget(hash, known.location)),
+        }
+    }
+    shared.add(hash, view);
+    Ok(())
+}
+
+fn recovered_view(shared: &Shared, segment: &Segment, header: &Header, location: Location) -> View {
+    let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
+    view.dirty = header.flags & flag::DIRTY != 0;
+    view.hint = header.flags & flag::HINT != 0;
+    view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
+    view.tombstone = header.is_tombstone();
+    view.touch = tick_of(segment.last_batch_millis.load(Relaxed));
+    // Leases live in RAM; what was written lately is taken to be leased.
+    view.leased = !view.tombstone
+        && header.kind.class() == KeyClass::Blob
+        && shared.tick().wrapping_sub(view.touch) < LEASE_TICKS;
+    view
+}
+
+fn recover_namespace(
+    segment: &Segment,
+    location: Location,
+    recovered: &mut Recovered,
+) -> io::Result<()> {
+    let mut bytes = vec![0; record::record_len(Namespace::MAX_LEN)];
+    let read = segment.file.read_at(&mut bytes, location.offset)?;
+    let record = &bytes[..read];
+    let Some(header) = record::open(record, segment.salt, location.offset) else {
+        return Ok(());
+    };
+    if !record::payload_is_sound(record, &header) {
+        return Ok(());
+    }
+    let name = &record[header.payload_offset()..][..header.stored as usize];
+    let name = std::str::from_utf8(name)
+        .ok()
+        .and_then(|name| Namespace::new(name).ok());
+    if let Some(name) = name {
+        let known = recovered.namespaces.entry(name).or_default();
+        *known = (*known).max((header.version, header.part));
+    }
+    Ok(())
+}

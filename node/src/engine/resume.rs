@@ -1,0 +1,150 @@
+//! Taking an interrupted blob upload up again, also after a restart.
+//!
+//! The client's name for the upload leads to an internal entry that holds the upload's id. Whatever parts of it are
+//! still there, from the first one without a gap, need not be sent again; they are read and hashed once more.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zimcache_store::Result;
+use zimcache_types::{Digest, EntryKind, Function, Hasher};
+
+use super::{
+    lane::{Body, Rule},
+    read::Loaded,
+    record::{Header, KeyClass, Kind, flag},
+    shared::{Key, LaneId, Shared},
+    slot::KeyHash,
+    upload::{Target, Upload},
+    value::{PartsOf, PartsSource},
+};
+
+/// Where the id of an upload is written down.
+#[derive(Debug)]
+pub(crate) struct Resume {
+    key: Key,
+    hash: KeyHash,
+}
+
+impl Resume {
+    /// The place for this name. It names the digest too: a name reused for another blob starts afresh.
+    pub(crate) fn new(shared: &Shared, namespace: u32, digest: &Digest, name: &str) -> Resume {
+        let text = format!(
+            "upload {} {} {name}",
+            digest.hash.function().number(),
+            digest.hash
+        );
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(
+            Digest::of(Function::Sha256, text.as_bytes())
+                .hash
+                .as_bytes(),
+        );
+        let function = EntryKind::Internal.number();
+        let key = Key {
+            class: KeyClass::Entry,
+            function,
+            namespace,
+            part: 0,
+            bytes,
+        };
+        Resume {
+            key,
+            hash: shared.hash(&key),
+        }
+    }
+
+    /// An upload that goes on where the last one of this name ended; `hasher` has seen what is there.
+    pub(crate) async fn take_up(
+        &self,
+        shared: &Arc<Shared>,
+        target: Target,
+        hasher: &mut Hasher,
+    ) -> Result<Upload> {
+        let known = shared.load(self.key, self.hash, None).await?;
+        let Some(id) = known.and_then(|loaded| upload_id(&loaded)) else {
+            return Ok(Upload::new(Arc::clone(shared), target));
+        };
+        shared.uploads.lock().insert(id);
+        let (shared_too, fresh) = (Arc::clone(shared), hasher.clone());
+        let reading = move || read_parts(&shared_too, target, id, fresh);
+        let read = tokio::task::spawn_blocking(reading).await;
+        let (parts, seen) = read.unwrap_or_else(|_| (0, hasher.clone()));
+        *hasher = seen;
+        Ok(Upload::resumed(Arc::clone(shared), target, id, parts))
+    }
+
+    /// Writes down the id of an upload.
+    pub(crate) async fn announce(&self, shared: &Arc<Shared>, id: [u8; 16]) -> Result<()> {
+        let body = Body::Pieces(vec![Bytes::copy_from_slice(&id)]);
+        let header = self.header(0, id.len() as u32);
+        shared
+            .write(LaneId::Entries, self.hash, header, body, Rule::Newest)
+            .await
+            .map(drop)
+    }
+
+    /// Removes what [`Resume::announce`] wrote.
+    pub(crate) async fn forget(&self, shared: &Arc<Shared>) -> Result<()> {
+        let body = Body::Pieces(Vec::new());
+        let header = self.header(flag::TOMBSTONE, 0);
+        shared
+            .write(LaneId::Entries, self.hash, header, body, Rule::IfPresent)
+            .await
+            .map(drop)
+    }
+
+    fn header(&self, flags: u16, stored: u32) -> Header {
+        Header {
+            kind: Kind::Entry,
+            function: self.key.function,
+            flags,
+            namespace: self.key.namespace,
+            part: 0,
+            stored,
+            raw_size: u64::from(stored),
+            version: 0,
+            key: self.key.bytes,
+        }
+    }
+}
+
+fn upload_id(loaded: &Loaded) -> Option<[u8; 16]> {
+    loaded.payload().as_ref().try_into().ok()
+}
+
+/// Hashes the full parts that are there from the first one on; says how many.
+fn read_parts(
+    shared: &Arc<Shared>,
+    target: Target,
+    upload: [u8; 16],
+    mut hasher: Hasher,
+) -> (u32, Hasher) {
+    use zimcache_store::ChunkSource as _;
+    let part_bytes = shared.geometry.part_bytes as u64;
+    let parts = PartsOf {
+        upload,
+        part_bytes: part_bytes as u32,
+        total: u64::MAX,
+        namespace: target.namespace,
+        function: target.function,
+        owner: target.owner,
+    };
+    let source = PartsSource::new(Arc::clone(shared), parts);
+    let mut count = 0;
+    loop {
+        let (mut position, end) = (
+            u64::from(count) * part_bytes,
+            u64::from(count + 1) * part_bytes,
+        );
+        let before = hasher.clone();
+        while position < end {
+            let Ok(bytes) = source.read_blocking(position, end) else {
+                return (count, before);
+            };
+            hasher.update(&bytes);
+            position += bytes.len() as u64;
+        }
+        count += 1;
+    }
+}

@@ -1,0 +1,245 @@
+//! A value on its way in: kept in pieces while it is small, cut into parts once it is not.
+//!
+//! Used by blobs and entries alike. Parts are written and synced while the body still arrives; they become visible
+//! only with the record their owner writes afterwards, and without one they are garbage. Dropping an upload aborts
+//! it. Memory is bounded: a small body reserves its share before its first byte, a large one waits for part buffers.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use zimcache_store::{Error, Result};
+
+use super::{
+    buffers::PartBuf,
+    lane::{Body, Outcome, Rule},
+    record::{Header, Kind},
+    shared::{LaneId, Shared},
+    slot::KeyHash,
+    value::{PartsOf, part_key},
+};
+
+/// Whose value is being written, and its bounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) owner: KeyHash,
+    pub(crate) namespace: u32,
+    pub(crate) function: u8,
+    /// Largest value kept in pieces.
+    pub(crate) pieces_bytes: usize,
+    /// Largest value accepted.
+    pub(crate) limit_bytes: u64,
+}
+
+/// A value being received.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    shared: Arc<Shared>,
+    target: Target,
+    total: u64,
+    pieces: Vec<Bytes>,
+    reserved: Option<OwnedSemaphorePermit>,
+    part: Option<PartBuf>,
+    /// Set once parts are being written.
+    id: Option<[u8; 16]>,
+    next_part: u32,
+    in_flight: VecDeque<oneshot::Receiver<Result<Outcome>>>,
+}
+
+/// A value received in full; parts are synced.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Pieces(Vec<Bytes>, Option<OwnedSemaphorePermit>),
+    /// Fits into one record of its own.
+    One(PartBuf),
+    Parts(PartsOf),
+}
+
+impl Upload {
+    pub(crate) fn new(shared: Arc<Shared>, target: Target) -> Upload {
+        Upload {
+            shared,
+            target,
+            total: 0,
+            pieces: Vec::new(),
+            reserved: None,
+            part: None,
+            id: None,
+            next_part: 0,
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    /// An upload whose first `parts` parts are on the disk already.
+    pub(crate) fn resumed(shared: Arc<Shared>, target: Target, id: [u8; 16], parts: u32) -> Upload {
+        shared.uploads.lock().insert(id);
+        let total = u64::from(parts) * shared.geometry.part_bytes as u64;
+        let mut upload = Upload::new(shared, target);
+        (upload.id, upload.next_part, upload.total) = (Some(id), parts, total);
+        upload
+    }
+
+    /// Bytes received, resumed ones included.
+    pub(crate) const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The upload's id, given at its first part.
+    pub(crate) const fn id(&self) -> Option<[u8; 16]> {
+        self.id
+    }
+
+    /// Whether so many more bytes keep it in pieces.
+    pub(crate) fn stays_small(&self, more: usize) -> bool {
+        self.part.is_none()
+            && self.id.is_none()
+            && self.total as usize + more <= self.target.pieces_bytes
+    }
+
+    /// Takes the next bytes.
+    pub(crate) async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        let limit = self.target.limit_bytes;
+        if self.total + chunk.len() as u64 > limit {
+            return Err(Error::TooLarge { limit });
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let small = self.stays_small(chunk.len());
+        self.total += chunk.len() as u64;
+        if small {
+            self.reserve().await?;
+            self.pieces.push(chunk);
+            return Ok(());
+        }
+        for piece in std::mem::take(&mut self.pieces) {
+            self.fill(&piece).await?;
+        }
+        self.reserved = None;
+        self.fill(&chunk).await
+    }
+
+    /// Reserves memory for all that may come in pieces, once.
+    async fn reserve(&mut self) -> Result<()> {
+        if self.reserved.is_none() {
+            let most = self.target.limit_bytes.min(self.target.pieces_bytes as u64) as usize;
+            self.reserved = Some(self.shared.buffers.small(most).await?);
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self, mut chunk: &[u8]) -> Result<()> {
+        while !chunk.is_empty() {
+            if self.part.as_ref().is_some_and(PartBuf::is_full) {
+                self.send_part().await?;
+            }
+            if self.part.is_none() {
+                self.part = Some(self.shared.buffers.part().await?);
+            }
+            let Some(part) = &mut self.part else {
+                return Err(Error::Stopping);
+            };
+            let taken = part.fill(chunk);
+            chunk = &chunk[taken..];
+        }
+        Ok(())
+    }
+
+    fn start_parts(&mut self) -> [u8; 16] {
+        *self.id.get_or_insert_with(|| {
+            let id = self.shared.new_upload_id();
+            self.shared.uploads.lock().insert(id);
+            id
+        })
+    }
+
+    async fn send_part(&mut self) -> Result<()> {
+        let Some(part) = self.part.take() else {
+            return Ok(());
+        };
+        let id = self.start_parts();
+        self.collect_finished()?;
+        let header = Header {
+            kind: Kind::Part,
+            function: self.target.function,
+            flags: 0,
+            namespace: self.target.namespace,
+            part: self.next_part,
+            stored: part.filled() as u32,
+            raw_size: part.filled() as u64,
+            version: 0,
+            key: part_key(id, self.target.owner),
+        };
+        self.next_part += 1;
+        let hash = self.shared.hash(&super::shared::Key::of(&header));
+        let body = Body::Part(part);
+        let sent = self
+            .shared
+            .submit(LaneId::Bulk, hash, header, body, Rule::Newest)
+            .await?;
+        self.in_flight.push_back(sent);
+        Ok(())
+    }
+
+    /// Notices failures of parts that have been written meanwhile.
+    fn collect_finished(&mut self) -> Result<()> {
+        while let Some(first) = self.in_flight.front_mut() {
+            match first.try_recv() {
+                Ok(outcome) => {
+                    outcome?;
+                    self.in_flight.pop_front();
+                }
+                Err(oneshot::error::TryRecvError::Empty) => break,
+                Err(oneshot::error::TryRecvError::Closed) => return Err(Error::Stopping),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the body: all parts are synced when this returns. `one_record`: a value of one part needs no manifest.
+    pub(crate) async fn finish(&mut self, one_record: bool) -> Result<Received> {
+        if self.part.is_none() && self.id.is_none() {
+            return Ok(Received::Pieces(
+                std::mem::take(&mut self.pieces),
+                self.reserved.take(),
+            ));
+        }
+        if one_record
+            && self.id.is_none()
+            && let Some(part) = self.part.take()
+        {
+            return Ok(Received::One(part));
+        }
+        self.send_part().await?;
+        while let Some(sent) = self.in_flight.pop_front() {
+            sent.await.unwrap_or(Err(Error::Stopping))?;
+        }
+        Ok(Received::Parts(PartsOf {
+            upload: self.start_parts(),
+            part_bytes: self.shared.geometry.part_bytes as u32,
+            total: self.total,
+            namespace: self.target.namespace,
+            function: self.target.function,
+            owner: self.target.owner,
+        }))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.uploads.lock().remove(&id);
+        }
+    }
+}
+
+impl Shared {
+    /// An id no other upload of this store has.
+    fn new_upload_id(&self) -> [u8; 16] {
+        let version = self.next_version();
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&version.to_le_bytes());
+        id[8..].copy_from_slice(&self.meta.store_id[..8]);
+        id
+    }
+}
