@@ -1,0 +1,116 @@
+//! Why a command could not do what was asked, and the exit code that goes with it.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use zimcache_config::LoadError;
+use zimcache_node::{OpenDiskError, OpenError};
+use zimcache_types::Code;
+
+/// Result of a command.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A command's failure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    #[error("the configuration cannot be written as TOML")]
+    PrintConfig(#[source] toml::ser::Error),
+    #[error(
+        "no folder for the store is known: give --storage DIR (neither XDG_CACHE_HOME nor HOME is set)"
+    )]
+    NoStorage,
+    #[error("cannot set up logging")]
+    Log(#[from] zimcache_telemetry::log::Error),
+    #[error("port {} of {} is in use by another program; choose another with --port, or 0 for any free one", .0.port(), .0.ip())]
+    PortInUse(SocketAddr),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("the Unix socket {} is in use by another program", .0.display())]
+    SocketInUse(PathBuf),
+    #[error("{} exists and is not a Unix socket; it is left alone", .0.display())]
+    NotASocket(PathBuf),
+    #[error("cannot listen on the Unix socket {}", path.display())]
+    ListenUnix { path: PathBuf, source: io::Error },
+    #[error("the store's folder cannot be used")]
+    OpenDisk(#[source] OpenDiskError),
+    #[error("the store in {} is in use by another process; stop it, or talk to it with --url", .0.display())]
+    StoreInUse(PathBuf),
+    #[error("the store in {} cannot be opened", path.display())]
+    OpenStore { path: PathBuf, source: OpenError },
+    #[error("there is no store in {}", .0.display())]
+    NoStore(PathBuf),
+    #[error("the store failed")]
+    Store(#[source] Box<zimcache_store::Error>),
+    #[error("hit rates are counted by a running server; leave out --storage to ask one")]
+    OfflineHitRate,
+    #[error("{url:?} is not the URL of a server; write http://HOST:PORT")]
+    Url { url: String },
+    #[error(
+        "no server answers at {url}; is it running? (--url or ZIMCACHE_URL name another, --storage works without one)"
+    )]
+    Unreachable {
+        url: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the server at {url} broke off its answer")]
+    BrokenOff {
+        url: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the server answered {status}: {text}")]
+    Refused {
+        status: http::StatusCode,
+        text: String,
+    },
+    #[error("the server's answer cannot be understood: {0}")]
+    Answer(String),
+    #[error("the verification failed: {0}")]
+    Verification(String),
+    #[error("the operating system refuses what every server needs")]
+    Runtime(#[source] io::Error),
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Error::Config(error) => error.code(),
+            Error::NoStorage | Error::OfflineHitRate | Error::Url { .. } | Error::NoStore(_) => {
+                Code::Invalid
+            }
+            Error::PortInUse(_) | Error::SocketInUse(_) | Error::StoreInUse(_) => Code::Conflict,
+            Error::Store(error) => error.code(),
+            Error::OpenDisk(_)
+            | Error::OpenStore { .. }
+            | Error::Listen { .. }
+            | Error::NotASocket(_)
+            | Error::ListenUnix { .. }
+            | Error::Unreachable { .. }
+            | Error::BrokenOff { .. }
+            | Error::Refused { .. }
+            | Error::Verification(_) => Code::Unavailable,
+            Error::PrintConfig(_)
+            | Error::Log(_)
+            | Error::Answer(_)
+            | Error::Runtime(_)
+            | Error::Output(_) => Code::Internal,
+        }
+    }
+
+    /// 2 when the command has to be written differently, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.code() == Code::Invalid { 2 } else { 1 }
+    }
+}
+
+impl From<zimcache_store::Error> for Error {
+    fn from(error: zimcache_store::Error) -> Error {
+        Error::Store(Box::new(error))
+    }
+}

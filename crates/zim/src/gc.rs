@@ -1,0 +1,72 @@
+//! `zim cache gc`: compacts, evicts down to a target, says what was freed.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use zimcache_store::GcReport;
+use zimcache_types::ByteSize;
+
+use crate::{
+    args::GcArgs,
+    error::{Error, Result},
+    output,
+    target::Target,
+};
+
+/// Runs it.
+pub(crate) fn run(args: &GcArgs) -> Result<ExitCode> {
+    let target_bytes = args.target_size.map(ByteSize::as_u64);
+    let report = match Target::of(&args.target)? {
+        Target::Server(server) => {
+            let body = json!({ "target_bytes": target_bytes }).to_string();
+            let answer = server.post("/api/v1/gc", body.into())?;
+            serde_json::from_slice(&answer).map_err(|error| Error::Answer(error.to_string()))?
+        }
+        Target::Store(store) => store.run(async |admin| Ok(admin.gc(target_bytes).await?))?,
+    };
+    if args.target.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&describe(&report))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(report: &GcReport) -> String {
+    let freed = report.before_bytes.saturating_sub(report.after_bytes);
+    let evicted = format!(
+        "{}, {}",
+        output::counted(report.evicted_records, "record", "records"),
+        output::bytes(report.evicted_bytes)
+    );
+    output::table(&[
+        ("", format!("Freed {}", output::bytes(freed))),
+        ("live before", output::bytes(report.before_bytes)),
+        ("live after", output::bytes(report.after_bytes)),
+        ("evicted", evicted),
+        ("compacted", output::bytes(report.compacted_bytes)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_says_what_was_freed() {
+        let report = GcReport {
+            before_bytes: 3 << 30,
+            after_bytes: 1 << 30,
+            evicted_records: 1234,
+            evicted_bytes: 2 << 30,
+            compacted_bytes: 5 << 20,
+        };
+        let text = describe(&report);
+        assert!(text.starts_with("Freed 2GiB\n"), "{text}");
+        assert!(
+            text.contains("evicted      1 234 records, 2GiB\n"),
+            "{text}"
+        );
+        assert!(text.contains("compacted    5MiB\n"), "{text}");
+    }
+}

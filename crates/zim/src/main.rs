@@ -1,0 +1,46 @@
+//! `zim`, the command line of ZimCache. This file is the table of contents: one file per command.
+//!
+//! `serve` joins a node to a gateway in one process; the other commands talk to a running server, or open the store
+//! themselves with `--storage`. This is the only crate that sees both node and gateway.
+//! Exit codes: 0 done, 1 it failed or damage was found, 2 what was asked cannot be done as written.
+
+mod args;
+mod completions;
+mod error;
+mod gc;
+mod local;
+mod output;
+mod remote;
+mod serve;
+mod stats;
+mod target;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{CacheCommand, Cli, Command},
+    error::Result,
+};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Cache(CacheCommand::Serve(args)) => serve::run(&args),
+        Command::Cache(CacheCommand::Stats(args)) => stats::run(&args),
+        Command::Cache(CacheCommand::Gc(args)) => gc::run(&args),
+        Command::Cache(CacheCommand::Verify(args)) => verify::run(&args),
+        Command::Completions(args) => completions::run(args.shell),
+    }
+}
