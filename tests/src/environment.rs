@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
 
 #[allow(
     clippy::disallowed_methods,
@@ -22,6 +23,16 @@ fn variable(name: &str) -> Option<String> {
 pub fn cache_folder() -> Result<PathBuf> {
     let home = std::env::home_dir().context("no home folder to keep downloads in")?;
     Ok(home.join(".cache/zimcache"))
+}
+
+/// A temporary folder that goes with its guard, under a name that tells whose it was.
+///
+/// # Errors
+/// Those of the file system.
+pub fn scratch(name: &str) -> Result<TempDir> {
+    let prefix = format!("zimcache-{name}-");
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
+    folder.context("a temporary folder")
 }
 
 /// The binary under test: `ZIM_BIN`, else the one built into the same profile folder as this test.

@@ -55,6 +55,14 @@ impl Connection {
         })
     }
 
+    /// The server's address.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().peer_addr()
+    }
+
     /// Sends bytes as they are.
     ///
     /// # Errors

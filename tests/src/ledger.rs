@@ -177,8 +177,8 @@ pub struct EntryExpectation {
 /// What the server must be able to show.
 #[derive(Debug, Default)]
 pub struct Expectations {
-    /// Acknowledged blobs: hash to length.
-    pub blobs: HashMap<String, usize>,
+    /// Acknowledged blobs in that order: hash and length.
+    pub blobs: Vec<(String, usize)>,
     /// Entries by key.
     pub entries: HashMap<String, EntryExpectation>,
 }
@@ -190,7 +190,7 @@ impl Expectations {
             bail!("a ledger line of {} words: {line}", words.len());
         };
         if kind == "blob" {
-            self.blobs.insert(key.to_owned(), value.parse()?);
+            self.blobs.push((key.to_owned(), value.parse()?));
             return Ok(());
         }
         let state = State::parse(value)?;

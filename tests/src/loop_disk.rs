@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use crate::environment::scratch;
 use crate::process::{Tool, has_program, said};
 
 const TOOL_SECONDS: u32 = 60;
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(20);
+
+const FILL_STEP_BYTES: u64 = 16 << 10;
 
 /// FS_IOC_SHUTDOWN with FS_IOC_SHUTDOWN_FLAGS_NOLOGFLUSH (2). Rust needs `unsafe` for an ioctl of one's own.
 const POWER_CUT: &str = "
@@ -55,9 +58,7 @@ impl LoopDisk {
     /// When making or mounting fails.
     pub fn new(size_mib: u64) -> Result<LoopDisk> {
         let mut disk = LoopDisk {
-            folder: tempfile::Builder::new()
-                .prefix("zimcache-loop-")
-                .tempdir()?,
+            folder: scratch("loop")?,
             mounted: false,
         };
         std::fs::create_dir(disk.path())?;
@@ -146,12 +147,17 @@ impl Drop for LoopDisk {
 /// Those of the file system.
 pub fn fill(folder: &Path, leave_bytes: u64) -> Result<PathBuf> {
     let space = rustix::fs::statvfs(folder).context("statvfs")?;
-    let free = space.f_bavail * space.f_frsize;
+    let mut take = (space.f_bavail * space.f_frsize).saturating_sub(leave_bytes);
     let path = folder.join("ballast");
     let file = std::fs::File::create(&path)?;
     let flags = rustix::fs::FallocateFlags::empty();
-    rustix::fs::fallocate(&file, flags, 0, free.saturating_sub(leave_bytes))
-        .context("taking the free space")?;
+    // The file's own metadata needs a few blocks, too.
+    while let Err(error) = rustix::fs::fallocate(&file, flags, 0, take) {
+        if error != rustix::io::Errno::NOSPC || take < FILL_STEP_BYTES {
+            return Err(error).context("taking the free space");
+        }
+        take -= FILL_STEP_BYTES;
+    }
     file.sync_all()?;
     Ok(path)
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::environment::zim_binary;
+
 /// Finds a program on the search path.
 pub fn has_program(name: &str) -> bool {
     Command::new("sh")
@@ -79,6 +81,14 @@ impl Tool {
         }
         Ok(output)
     }
+}
+
+/// The binary under test as a tool: for `zim cache verify` and its like.
+///
+/// # Errors
+/// When it has not been built.
+pub fn zim(limit_seconds: u32) -> Result<Tool> {
+    Ok(Tool::new(zim_binary()?, limit_seconds))
 }
 
 /// Both output streams as text.

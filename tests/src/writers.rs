@@ -18,6 +18,8 @@ use crate::ledger::{Expectations, Ledger, State, entry_value};
 
 const KEYS_PER_WRITER: u64 = 8;
 const SWEEP_CONNECTIONS: usize = 8;
+/// One in so many of the blobs that an earlier sweep has seen is read again.
+const KNOWN_SAMPLED: usize = 16;
 /// Findings kept as text; the rest is counted only.
 const FINDINGS_SHOWN: usize = 8;
 
@@ -248,6 +250,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    fn note(&mut self, found: Found) {
+        self.checked += 1;
+        match found {
+            Found::Right => {}
+            Found::Lost(text) => self.lost.push(text),
+            Found::Wrong(text) => self.wrong.push(text),
+        }
+    }
+
     /// Turns anything lost or wrong into an error.
     ///
     /// # Errors
@@ -268,13 +279,18 @@ impl Verdict {
     }
 }
 
-/// Reads everything in the ledger from a quiet server and notes which of several possible states was seen.
+/// Reads what the ledger promises from a quiet server and notes which of several possible states was seen: all entries,
+/// all blobs after the first `known` ones, and every 16th of those.
 ///
 /// # Errors
 /// When the ledger or a connection fails; findings are in the verdict.
-pub fn sweep(address: SocketAddr, ledger: &Ledger) -> Result<Verdict> {
-    let expectations = ledger.expectations()?;
-    let blobs: Vec<(&String, &usize)> = expectations.blobs.iter().collect();
+pub fn sweep(address: SocketAddr, ledger: &Ledger, known: usize) -> Result<Verdict> {
+    let mut expectations = ledger.expectations()?;
+    let mut number = 0;
+    expectations.blobs.retain(|_| {
+        number += 1;
+        number > known || (number + known).is_multiple_of(KNOWN_SAMPLED)
+    });
     let entries: Vec<&String> = expectations.entries.keys().collect();
     let next = AtomicUsize::new(0);
     let verdict = Mutex::new(Verdict::default());
@@ -283,20 +299,17 @@ pub fn sweep(address: SocketAddr, ledger: &Ledger) -> Result<Verdict> {
             let mut connection = Connection::open(address).context("connecting for the sweep")?;
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
-                let found = if let Some((hash, length)) = blobs.get(at) {
-                    check_blob(&mut connection, hash, **length)?
-                } else if let Some(key) = entries.get(at - blobs.len()) {
+                let found = if let Some((hash, length_bytes)) = expectations.blobs.get(at) {
+                    check_blob(&mut connection, hash, *length_bytes)?
+                } else if let Some(key) = entries.get(at - expectations.blobs.len()) {
                     check_entry(&mut connection, key, &expectations, ledger)?
                 } else {
                     return Ok(());
                 };
-                let mut verdict = verdict.lock().unwrap_or_else(PoisonError::into_inner);
-                verdict.checked += 1;
-                match found {
-                    Found::Right => {}
-                    Found::Lost(text) => verdict.lost.push(text),
-                    Found::Wrong(text) => verdict.wrong.push(text),
-                }
+                verdict
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .note(found);
             }
         };
         let workers: Vec<_> = (0..SWEEP_CONNECTIONS)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use zimcache_tests::content;
+use zimcache_tests::environment::scratch;
 use zimcache_tests::process::{Tool, has_program, said};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
@@ -38,9 +39,7 @@ impl Workspace {
             has_program(BAZEL),
             "{BAZEL} is missing: install bazel-bootstrap"
         );
-        let folder = tempfile::Builder::new()
-            .prefix("zimcache-bazel-")
-            .tempdir()?;
+        let folder = scratch("bazel")?;
         let source = folder.path().join("source");
         sources::ZLIB.copy_to(&source.join("zlib"))?;
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bazel");
@@ -175,7 +174,7 @@ fn check_second(first: &Build, second: &Build) -> Result<()> {
 fn a_second_bazel_build_hits_the_cache_also_after_a_kill_and_during_churn() -> Result<()> {
     let _turn = Turn::alone()?;
     let workspace = Workspace::new()?;
-    let storage = tempfile::tempdir()?;
+    let storage = scratch("store")?;
     let serve = Serve::on(&storage.path().join("store"), "2GB");
     let server = serve.start()?;
 

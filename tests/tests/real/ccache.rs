@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use zimcache_tests::content;
+use zimcache_tests::environment::scratch;
 use zimcache_tests::process::{Tool, has_program};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
@@ -41,9 +42,7 @@ impl Compiled {
 impl Project {
     fn new(code: CodeBase) -> Result<Project> {
         ensure!(has_program("ccache"), "ccache is missing: install it");
-        let folder = tempfile::Builder::new()
-            .prefix("zimcache-ccache-")
-            .tempdir()?;
+        let folder = scratch("ccache")?;
         let source = folder.path().join("source");
         code.copy_to(&source)?;
         Ok(Project {
@@ -191,7 +190,7 @@ fn remote(url: &str, layout: &str) -> String {
 fn a_second_compilation_hits_in_every_layout_also_after_a_kill_and_during_churn() -> Result<()> {
     let _turn = Turn::alone()?;
     let project = Project::new(ZLIB)?;
-    let storage = tempfile::tempdir()?;
+    let storage = scratch("store")?;
     let serve = Serve::on(&storage.path().join("store"), "2GB");
     let server = serve.start()?;
     let mut firsts = Vec::new();
@@ -237,7 +236,7 @@ fn a_new_machine_fills_its_local_ccache_from_the_server() -> Result<()> {
     let _turn = Turn::alone()?;
     let mut project = Project::new(ZSTD)?;
     project.remote_only = false;
-    let storage = tempfile::tempdir()?;
+    let storage = scratch("store")?;
     let server = Serve::on(&storage.path().join("store"), "2GB").start()?;
     let remote = remote(&server.url(), "subdirs");
     let first = project.compile(&remote)?;

@@ -12,3 +12,9 @@
 mod bazel;
 mod ccache;
 mod churn;
+mod crash;
+mod damage;
+mod full_disk;
+mod power_cut;
+mod sync;
+mod table;
