@@ -9,8 +9,18 @@ use zimcache_store::{
 
 use super::{reclaim::Mode, segment::Segment, shared::Shared, slot::Kind};
 
-/// Passes over all segments after which a garbage collection gives up on its target: use counts go to zero in three.
-const GC_PASSES: usize = 5;
+/// Passes over all segments towards a target. Use counts go to zero in three; somebody who names a target means it, so
+/// leases end early after that. Pinned records stay all the same.
+const GC_PASSES: [Mode; 8] = [
+    Mode::Evict,
+    Mode::Evict,
+    Mode::Evict,
+    Mode::Evict,
+    Mode::Force,
+    Mode::Force,
+    Mode::Force,
+    Mode::Force,
+];
 
 /// Administration of the engine.
 #[derive(Debug, Clone)]
@@ -25,7 +35,7 @@ impl StoreAdmin for Admin {
         let shared = &self.shared;
         let counters = &shared.counters;
         let (files, limit) = shared.space.files_and_limit();
-        let namespaces = shared.namespaces.read().len() as u64;
+        let namespaces = shared.namespace_records();
         StoreStats {
             capacity_bytes: limit as u64 * shared.geometry.segment_bytes,
             live_bytes: shared.live_bytes(),
@@ -81,11 +91,10 @@ impl Shared {
             before_bytes: self.live_bytes(),
             ..GcReport::default()
         };
-        for _ in 0..GC_PASSES {
-            if target.is_none_or(|target| self.live_bytes() <= target) {
-                break;
+        if let Some(target) = target {
+            for mode in GC_PASSES {
+                self.evict_pass(target, mode, &mut report)?;
             }
-            self.evict_pass(target.unwrap_or(u64::MAX), &mut report)?;
         }
         self.compact(&mut report)?;
         report.after_bytes = self.live_bytes();
@@ -93,12 +102,12 @@ impl Shared {
     }
 
     /// Goes through all segments once, oldest first, until the target is reached.
-    fn evict_pass(&self, target: u64, report: &mut GcReport) -> Result<()> {
+    fn evict_pass(&self, target: u64, mode: Mode, report: &mut GcReport) -> Result<()> {
         for segment in self.segments.all() {
             if self.live_bytes() <= target {
                 return Ok(());
             }
-            let emptied = self.evict_in_place(&segment, target)?;
+            let emptied = self.evict_in_place(&segment, target, mode)?;
             report.evicted_records += emptied.evicted_records;
             report.evicted_bytes += emptied.evicted_bytes;
         }

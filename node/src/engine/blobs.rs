@@ -78,9 +78,7 @@ impl BlobStore for Blobs {
         if digest.size_bytes.is_some_and(|size| size != total) {
             return Ok(None);
         }
-        self.0
-            .blob_reader(hash, &loaded, range.resolve(total)?)
-            .map(Some)
+        self.0.blob_reader(hash, &loaded, range.resolve(total)?)
     }
 
     async fn create(
@@ -144,6 +142,12 @@ impl BlobStore for Blobs {
         let Some((key, hash)) = self.key(namespace, digest) else {
             return Ok(false);
         };
+        if let Some(size) = digest.size_bytes {
+            let loaded = self.0.load(key, hash, None).await?;
+            if loaded.is_none_or(|loaded| loaded.header.raw_size != size) {
+                return Ok(false);
+            }
+        }
         let header = Header {
             kind: Kind::Blob,
             function: key.function,

@@ -56,7 +56,7 @@ impl EntryStore for Entries {
         let Some(loaded) = self.0.load(key, hash, touch).await? else {
             return Ok(None);
         };
-        self.entry(hash, &loaded, range).map(Some)
+        self.entry(hash, &loaded, range)
     }
 
     async fn put(
@@ -160,24 +160,27 @@ fn entry_header(key: &Key, kind: Kind) -> Header {
 }
 
 impl Entries {
-    fn entry(&self, hash: KeyHash, loaded: &Loaded, range: ByteRange) -> Result<Entry> {
+    fn entry(&self, hash: KeyHash, loaded: &Loaded, range: ByteRange) -> Result<Option<Entry>> {
         let payload = loaded.payload();
         let (front, value_at) =
             Front::decode(&payload).ok_or(Error::Corrupt("an entry's front does not parse"))?;
         let value = if loaded.header.kind == Kind::EntryManifest {
             let parts = PartsOf::decode(&payload, hash, &loaded.header)
                 .ok_or(Error::Corrupt("an entry's manifest does not parse"))?;
-            self.0.parts_reader(parts, range.resolve(parts.total)?)
+            let Some(reader) = self.0.parts_reader(parts, range.resolve(parts.total)?) else {
+                return Ok(None);
+            };
+            reader
         } else {
             let value = payload.slice(value_at..);
             Reader::from_bytes_range(&value, range.resolve(value.len() as u64)?)
         };
-        Ok(Entry {
+        Ok(Some(Entry {
             version: loaded.header.version,
             created: front.created,
             meta: front.meta,
             value,
-        })
+        }))
     }
 }
 

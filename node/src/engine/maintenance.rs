@@ -48,24 +48,30 @@ pub(crate) fn run(shared: &Arc<Shared>, tasks: &Receiver<Task>, mut scrub: Optio
 }
 
 impl Shared {
-    /// Reclaims until enough can be taken, or nothing more can be freed.
+    /// Reclaims until enough can be taken, or a whole turn over the segments gains next to nothing: then everything is
+    /// pinned or on its way in, and writers are told so instead of waiting.
     pub(crate) fn make_room(&self) {
         self.drain_or_log();
+        let (mut turns, mut gained) = (0, 0);
         while self.space.is_short()
             && !self.stopping.load(Relaxed)
             && self.read_only.get().is_none()
         {
             let _one_at_a_time = self.reclaiming.lock();
             match self.reclaim_one() {
-                Ok(true) => self.drain_or_log(),
-                Ok(false) => {
-                    self.space.set_stuck();
-                    return;
+                Ok(Some(bytes)) => {
+                    turns += 1;
+                    gained += bytes;
+                    self.drain_or_log();
                 }
+                Ok(None) => return self.space.set_stuck(),
                 Err(error) => {
                     tracing::warn!(%error, "making room failed; trying again soon");
                     return;
                 }
+            }
+            if turns > self.space.files_and_limit().0 && gained < 2 * self.geometry.segment_bytes {
+                return self.space.set_stuck();
             }
         }
     }

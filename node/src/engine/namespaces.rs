@@ -15,7 +15,15 @@ use super::{
     shared::{Key, LaneId, Shared},
 };
 
+/// Records of each namespace, in batches of their own: losing one must not lose everything in the namespace.
+pub(crate) const COPIES: u8 = 2;
+
 impl Shared {
+    /// How many of the index's entries are namespaces.
+    pub(crate) fn namespace_records(&self) -> u64 {
+        self.namespaces.read().len() as u64 * u64::from(COPIES)
+    }
+
     /// The number of a namespace; `None` when nothing was ever written to it.
     pub(crate) fn namespace_number(&self, namespace: &Namespace) -> Option<u32> {
         self.namespaces.read().get(namespace).copied()
@@ -40,12 +48,20 @@ impl Shared {
         }
         *last += 1;
         let number = *last;
+        for copy in 0..COPIES {
+            self.write_namespace(namespace, number, copy).await?;
+        }
+        self.namespaces.write().insert(namespace.clone(), number);
+        Ok(number)
+    }
+
+    async fn write_namespace(&self, namespace: &Namespace, number: u32, copy: u8) -> Result<()> {
         let name = namespace.as_str().as_bytes();
         let mut key = [0; 32];
         key.copy_from_slice(Digest::of(Function::Sha256, name).hash.as_bytes());
         let header = Header {
             kind: Kind::Namespace,
-            function: 0,
+            function: copy,
             flags: flag::KEEP,
             namespace: 0,
             part: number,
@@ -56,9 +72,6 @@ impl Shared {
         };
         let body = Body::Pieces(vec![Bytes::copy_from_slice(name)]);
         let hash = self.hash(&Key::of(&header));
-        self.write(LaneId::Entries, hash, header, body, Rule::Newest)
-            .await?;
-        self.namespaces.write().insert(namespace.clone(), number);
-        Ok(number)
+        self.write(LaneId::Entries, hash, header, body, Rule::Newest).await.map(drop)
     }
 }

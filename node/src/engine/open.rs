@@ -284,7 +284,7 @@ fn build(
 }
 
 fn report(shared: &Shared, recovered: &Recovered, limit: usize, recovery: Duration) -> OpenReport {
-    let namespaces = shared.namespaces.read().len() as u64;
+    let namespaces = shared.namespace_records();
     OpenReport {
         capacity_bytes: limit as u64 * shared.geometry.segment_bytes,
         blobs: shared.index.count(Kind::Blob) + shared.index.count(Kind::Manifest),

@@ -149,7 +149,8 @@ impl Shared {
             Some(checked) => checked,
             None if wait == Wait::No => return Ok(Attempt::WouldWait),
             None => match self
-                .read_around_cache(&segment, offset, length)?
+                .read_around_cache(&segment, offset, length)
+                .map_err(|error| Error::disk("read a record again", error))?
                 .and_then(|bytes| check(&segment, bytes, offset, whole))
             {
                 Some(checked) => checked,
@@ -174,14 +175,37 @@ impl Shared {
         segment: &Segment,
         offset: u64,
         length: usize,
-    ) -> Result<Option<Bytes>> {
+    ) -> io::Result<Option<Bytes>> {
         let start = offset / PAGE as u64 * PAGE as u64;
         let skip = (offset - start) as usize;
         let mut pages = PageBuf::zeroed((skip + length).div_ceil(PAGE));
-        let read = segment.file.read_direct(pages.as_mut_pages(), start);
-        let read = read.map_err(|error| Error::disk("read a record again", error))?;
+        let read = segment.file.read_direct(pages.as_mut_pages(), start)?;
         let end = read.min(skip + length);
         Ok((end > skip).then(|| Bytes::copy_from_slice(&pages.bytes()[skip..end])))
+    }
+
+    /// Reads and verifies a record of at most `length` bytes, waiting for the disk; around the page cache if it fails
+    /// the first time. `None`: it fails both times.
+    pub(crate) fn read_whole(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        length: usize,
+    ) -> io::Result<Option<(Header, Bytes)>> {
+        let length = length.min(segment.tail().saturating_sub(offset) as usize);
+        let mut bytes = vec![0; length];
+        let read = segment.file.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        let checked = match check(segment, bytes.into(), offset, true) {
+            Some(checked) => Some(checked),
+            None => self
+                .read_around_cache(segment, offset, length)?
+                .and_then(|again| check(segment, again, offset, true)),
+        };
+        Ok(checked.map(|(header, record)| {
+            let at = header.payload_offset();
+            (header, record.slice(at..at + header.stored as usize))
+        }))
     }
 
     /// A record failed twice: forget it, unless the slot has moved on. Says whether that settled it.
@@ -197,34 +221,34 @@ impl Shared {
         still_there
     }
 
-    /// A reader over the asked range of a blob's record.
+    /// A reader over the asked range of a blob's record; `None` when parts of it were lost.
     pub(crate) fn blob_reader(
         self: &Arc<Self>,
         hash: KeyHash,
         loaded: &Loaded,
         range: Range<u64>,
-    ) -> Result<Reader> {
+    ) -> Result<Option<Reader>> {
         if loaded.header.kind == Kind::Manifest {
             let parts = PartsOf::decode(&loaded.payload(), hash, &loaded.header)
                 .ok_or(Error::Corrupt("a manifest does not parse"))?;
             return Ok(self.parts_reader(parts, range));
         }
         if loaded.is_whole() {
-            return Ok(Reader::from_bytes_range(&loaded.payload(), range));
+            return Ok(Some(Reader::from_bytes_range(&loaded.payload(), range)));
         }
         let total = loaded.header.raw_size;
         let source = RecordSource::new(Arc::clone(self), hash, loaded);
-        Ok(Reader::from_source(Arc::new(source), total, range))
+        Ok(Some(Reader::from_source(Arc::new(source), total, range)))
     }
 
-    /// A reader over the asked range of a value in parts.
-    pub(crate) fn parts_reader(self: &Arc<Self>, parts: PartsOf, range: Range<u64>) -> Reader {
-        let total = parts.total;
-        Reader::from_source(
-            Arc::new(PartsSource::new(Arc::clone(self), parts)),
-            total,
-            range,
-        )
+    /// A reader over the asked range of a value in parts; `None` when a part was lost: then the value is.
+    pub(crate) fn parts_reader(self: &Arc<Self>, parts: PartsOf, range: Range<u64>) -> Option<Reader> {
+        let source = PartsSource::new(Arc::clone(self), parts);
+        if !self.has_all_parts(&parts) {
+            source.lose_value("a part is missing");
+            return None;
+        }
+        Some(Reader::from_source(Arc::new(source), parts.total, range))
     }
 }
 

@@ -18,7 +18,7 @@ use zimcache_store::{Error, Result};
 use super::{
     lane::{Body, Message, Outcome, Rule, Write},
     page::PageBuf,
-    record::{self, Header, Kind},
+    record::{Header, Kind},
     scan::scan,
     segment::{Class, Segment, SegmentHeader, State, TocRow, file_name, read_footer},
     shared::{Key, LEASE_TICKS, LaneId, Shared},
@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     Evict,
     /// Everything live moves.
     Compact,
+    /// Unused records are evicted, leased or not.
+    Force,
 }
 
 /// What emptying a segment came to.
@@ -55,6 +57,8 @@ pub(crate) struct Emptied {
     pub(crate) evicted_bytes: u64,
     /// Bytes of the segment that were dead already.
     pub(crate) dead_bytes: u64,
+    /// Bytes that went to a new place.
+    pub(crate) moved_bytes: u64,
 }
 
 /// What is to become of one record.
@@ -62,25 +66,31 @@ pub(crate) struct Emptied {
 enum Verdict {
     Dead,
     Evict,
-    /// Moves because it must.
-    Must,
+    /// Moves, whatever it takes: it is pinned, on its way in, or hides an older version.
+    Pinned,
+    /// Moves if there is room at all: it is leased, or its segment is only being compacted.
+    Kept,
     /// Moves because it was used.
     Used,
 }
 
 impl Shared {
-    /// Frees one segment's worth of space, if anything can be freed. The caller holds `reclaiming`.
-    pub(crate) fn reclaim_one(&self) -> Result<bool> {
+    /// Empties one segment; says how many bytes that gained, `None` if there was nothing to empty. The caller holds
+    /// `reclaiming`.
+    pub(crate) fn reclaim_one(&self) -> Result<Option<u64>> {
         self.survey_leases();
         let mut refused = Vec::new();
         while let Some((segment, mode)) = self.victim(&refused) {
             match self.empty(&segment, mode) {
-                Ok(_) => return Ok(true),
+                Ok(emptied) => {
+                    let gained = self.geometry.segment_bytes.saturating_sub(emptied.moved_bytes);
+                    return Ok(Some(gained));
+                }
                 Err(Error::OutOfSpace(_)) => refused.push(segment.id),
                 Err(error) => return Err(error),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The next segment to empty: a dead one, a sparse one, else by S3-FIFO.
@@ -136,7 +146,7 @@ impl Shared {
         let rows = self
             .rows(segment)
             .map_err(|error| Error::disk("read a segment's contents", error))?;
-        let mut moving = Moving::new(self, segment.class == Class::Entries);
+        let mut moving = Moving::new(self, segment);
         let mut emptied = Emptied {
             dead_bytes: segment.tail().saturating_sub(live_before),
             ..Emptied::default()
@@ -156,7 +166,7 @@ impl Shared {
             match verdict {
                 Verdict::Dead => drop(self.forget(row.hash(), view.location)),
                 Verdict::Evict => self.evict(segment, row.hash(), view, &header, &mut emptied),
-                Verdict::Must | Verdict::Used => {
+                Verdict::Pinned | Verdict::Kept | Verdict::Used => {
                     self.move_record(
                         segment,
                         row.hash(),
@@ -176,27 +186,28 @@ impl Shared {
 
     /// Evicts what was not used from a segment that stays in use, until at most `target` bytes are live in the store.
     /// Use counts go down by one, so that a further pass evicts more.
-    pub(crate) fn evict_in_place(&self, segment: &Arc<Segment>, target: u64) -> Result<Emptied> {
-        let rows = self
-            .rows(segment)
-            .map_err(|error| Error::disk("read a segment's contents", error))?;
+    pub(crate) fn evict_in_place(
+        &self,
+        segment: &Arc<Segment>,
+        target: u64,
+        mode: Mode,
+    ) -> Result<Emptied> {
+        let rows = self.rows(segment);
+        let rows = rows.map_err(|error| Error::disk("read a segment's contents", error))?;
+        let too_many = self.live_bytes().saturating_sub(target);
         let mut emptied = Emptied::default();
         for row in rows {
-            let Some((view, header)) = self.live(segment, &row) else {
-                continue;
-            };
-            match self.judge(segment, &view, &header, Mode::Evict) {
+            if emptied.evicted_bytes >= too_many {
+                break;
+            }
+            let Some((view, header)) = self.live(segment, &row) else { continue };
+            match self.judge(segment, &view, &header, mode) {
                 Verdict::Dead => drop(self.forget(row.hash(), view.location)),
                 Verdict::Evict => self.evict(segment, row.hash(), view, &header, &mut emptied),
                 Verdict::Used => {
-                    self.index.update(row.hash(), view.location, |view| {
-                        view.freq = view.freq.saturating_sub(1)
-                    });
+                    self.index.update(row.hash(), view.location, |view| view.freq -= 1);
                 }
-                Verdict::Must => {}
-            }
-            if self.live_bytes() <= target {
-                break;
+                Verdict::Pinned | Verdict::Kept => {}
             }
         }
         Ok(emptied)
@@ -237,7 +248,7 @@ impl Shared {
 
     fn judge(&self, segment: &Segment, view: &View, header: &Header, mode: Mode) -> Verdict {
         if header.kind == Kind::Namespace || header.is_pinned() || view.is_pinned() {
-            return Verdict::Must;
+            return Verdict::Pinned;
         }
         if !self
             .namespaces
@@ -252,7 +263,7 @@ impl Shared {
             let hides_something =
                 |other: &Arc<Segment>| other.id != segment.id && other.salt.generation <= fence;
             let needed = self.segments.all().iter().any(hides_something);
-            return if needed { Verdict::Must } else { Verdict::Dead };
+            return if needed { Verdict::Pinned } else { Verdict::Dead };
         }
         if header.kind == Kind::Part {
             return self.judge_part(view, mode);
@@ -261,8 +272,8 @@ impl Shared {
     }
 
     fn judge_use(&self, view: &View, mode: Mode) -> Verdict {
-        if mode == Mode::Compact || self.is_leased(view) {
-            Verdict::Must
+        if mode == Mode::Compact || (mode == Mode::Evict && self.is_leased(view)) {
+            Verdict::Kept
         } else if view.freq > 0 {
             Verdict::Used
         } else {
@@ -277,10 +288,10 @@ impl Shared {
         };
         let (upload, owner) = split_part_key(&header.key);
         if self.uploads.lock().contains(&upload) || self.reading.lock().contains_key(&upload) {
-            return Verdict::Must;
+            return Verdict::Pinned;
         }
         match self.manifest_of(upload, owner) {
-            Some((manifest, _)) if manifest.is_pinned() => Verdict::Must,
+            Some((manifest, _)) if manifest.is_pinned() => Verdict::Pinned,
             Some((manifest, _)) => self.judge_use(&manifest, mode),
             None => Verdict::Dead,
         }
@@ -369,7 +380,7 @@ impl Shared {
         moving: &mut Moving<'_>,
         emptied: &mut Emptied,
     ) -> Result<()> {
-        match self.read_whole(segment, view) {
+        match self.read_whole(segment, view.location.offset, view.size.bytes()) {
             Ok(Some((header, payload))) => {
                 moving.send(hash, header, payload, view, verdict, emptied)
             }
@@ -379,42 +390,6 @@ impl Shared {
             }
             Err(error) => Err(Error::disk("read a record to move it", error)),
         }
-    }
-
-    /// Reads and verifies a record, around the page cache if it fails the first time.
-    pub(crate) fn read_whole(
-        &self,
-        segment: &Segment,
-        view: View,
-    ) -> io::Result<Option<(Header, Bytes)>> {
-        let offset = view.location.offset;
-        let length = view
-            .size
-            .bytes()
-            .min(segment.tail().saturating_sub(offset) as usize);
-        let mut bytes = vec![0; length];
-        let read = segment.file.read_at(&mut bytes, offset)?;
-        bytes.truncate(read);
-        let sound = |bytes: &[u8]| {
-            record::open(bytes, segment.salt, offset)
-                .filter(|header| record::payload_is_sound(bytes, header))
-        };
-        let (header, bytes) = match sound(&bytes) {
-            Some(header) => (header, Bytes::from(bytes)),
-            None => match self
-                .read_around_cache(segment, offset, length)
-                .ok()
-                .flatten()
-            {
-                Some(again) => match sound(&again) {
-                    Some(header) => (header, again),
-                    None => return Ok(None),
-                },
-                None => return Ok(None),
-            },
-        };
-        let at = header.payload_offset();
-        Ok(Some((header, bytes.slice(at..at + header.stored as usize))))
     }
 
     /// Writes *free* into the header and gives the file back once nobody reads from it.
@@ -427,6 +402,7 @@ impl Shared {
         header.encode(self.meta.store_id, page.bytes_mut());
         segment.file.write_at(&[page.as_pages()], 0)?;
         segment.file.sync()?;
+        self.counters.disk_bytes.fetch_add(page.bytes().len() as u64, Relaxed);
         self.counters.syncs.fetch_add(1, Relaxed);
         self.segments.take(segment.id);
         self.draining.lock().push(Arc::clone(segment));
@@ -486,11 +462,22 @@ struct Moving<'a> {
     shared: &'a Shared,
     lane: LaneId,
     bytes: usize,
-    sent: Vec<(oneshot::Receiver<Result<Outcome>>, KeyHash, View, Verdict)>,
+    segment: &'a Segment,
+    sent: Vec<Sent>,
+}
+
+/// A record that was sent to its new place.
+struct Sent {
+    outcome: oneshot::Receiver<Result<Outcome>>,
+    hash: KeyHash,
+    view: View,
+    header: Header,
+    verdict: Verdict,
 }
 
 impl<'a> Moving<'a> {
-    fn new(shared: &'a Shared, entries: bool) -> Moving<'a> {
+    fn new(shared: &'a Shared, segment: &'a Segment) -> Moving<'a> {
+        let entries = segment.class == Class::Entries;
         shared.space.set_moving_entries(entries);
         let lane = if entries {
             LaneId::Entries
@@ -501,6 +488,7 @@ impl<'a> Moving<'a> {
             shared,
             lane,
             bytes: 0,
+            segment,
             sent: Vec::new(),
         }
     }
@@ -528,7 +516,7 @@ impl<'a> Moving<'a> {
         self.shared.lanes[self.lane as usize]
             .blocking_send(Message::Write(write))
             .map_err(|_| Error::Stopping)?;
-        self.sent.push((outcome, hash, view, verdict));
+        self.sent.push(Sent { outcome, hash, view, header, verdict });
         if self.bytes >= MOVING_BYTES {
             self.finish(emptied)
         } else {
@@ -540,16 +528,11 @@ impl<'a> Moving<'a> {
     fn finish(&mut self, emptied: &mut Emptied) -> Result<()> {
         self.bytes = 0;
         let mut failed = None;
-        for (outcome, hash, view, verdict) in self.sent.drain(..) {
-            match outcome.blocking_recv().unwrap_or(Err(Error::Stopping)) {
-                Ok(_) => {}
-                Err(Error::OutOfSpace(_))
-                    if verdict == Verdict::Used || !view.is_pinned() && !view.tombstone =>
-                {
-                    if let Some(view) = self.shared.forget(hash, view.location) {
-                        emptied.evicted_records += 1;
-                        emptied.evicted_bytes += view.size.bytes() as u64;
-                    }
+        for sent in self.sent.drain(..) {
+            match sent.outcome.blocking_recv().unwrap_or(Err(Error::Stopping)) {
+                Ok(_) => emptied.moved_bytes += sent.view.size.bytes() as u64,
+                Err(Error::OutOfSpace(_)) if sent.verdict != Verdict::Pinned => {
+                    self.shared.evict(self.segment, sent.hash, sent.view, &sent.header, emptied);
                 }
                 Err(error) => failed = Some(error),
             }

@@ -16,10 +16,10 @@ use super::{
     disk::{Disk, DiskFile},
     meta::Meta,
     page::PAGE,
-    record::{self, Header, KeyClass, Kind, flag},
+    record::{self, Header, Kind, flag},
     scan::{Scanned, scan},
     segment::{Class, Segment, SegmentHeader, State, TocRow, parse_file_name, read_footer},
-    shared::{Key, LEASE_TICKS, LaneId, Shared, slot_kind, tick_of},
+    shared::{Key, LaneId, Shared, slot_kind, tick_of},
     slot::{Location, View},
 };
 
@@ -200,7 +200,7 @@ fn recover_row(
     if header.kind == Kind::Namespace {
         recover_namespace(segment, location, recovered)?;
     }
-    let view = recovered_view(shared, segment, &header, location);
+    let view = recovered_view(segment, &header, location);
     let hash = row.hash();
     for known in shared.index.find(hash).iter() {
         match shared.read_header(known.location)? {
@@ -222,17 +222,13 @@ fn recover_row(
     Ok(())
 }
 
-fn recovered_view(shared: &Shared, segment: &Segment, header: &Header, location: Location) -> View {
+fn recovered_view(segment: &Segment, header: &Header, location: Location) -> View {
     let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
     view.dirty = header.flags & flag::DIRTY != 0;
     view.hint = header.flags & flag::HINT != 0;
     view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
     view.tombstone = header.is_tombstone();
     view.touch = tick_of(segment.last_batch_millis.load(Relaxed));
-    // Leases live in RAM; what was written lately is taken to be leased.
-    view.leased = !view.tombstone
-        && header.kind.class() == KeyClass::Blob
-        && shared.tick().wrapping_sub(view.touch) < LEASE_TICKS;
     view
 }
 

@@ -13,11 +13,12 @@ use super::{
     reclaim::hash_of,
     record::{Header, Kind},
     shared::Shared,
-    slot::{KeyHash, View},
+    slot::{self, KeyHash, View},
 };
 
 /// Segments whose slots are collected in one pass over the index.
 const SEGMENTS_AT_ONCE: usize = 8;
+const PART_MISSING: &str = "is a value with a part missing";
 /// Damaged records named in a report.
 const EXAMPLES: usize = 10;
 
@@ -49,11 +50,29 @@ impl Shared {
                 }
             }
         }
+        if report.damaged > 0 {
+            self.lose_values_of_lost_parts();
+        }
         on_progress(Progress {
             done_bytes: total_bytes,
             total_bytes,
         });
         report
+    }
+
+    /// Forgets manifests whose parts were found damaged behind them: one damage, counted once.
+    fn lose_values_of_lost_parts(&self) {
+        let mut manifests = Vec::new();
+        self.index.for_each(|hash, view| {
+            if matches!(view.kind, slot::Kind::Manifest | slot::Kind::Entry) && !view.tombstone {
+                manifests.push((hash, view));
+            }
+        });
+        for (hash, view) in manifests {
+            if self.check_record(hash, view) == Some(PART_MISSING) {
+                self.forget(hash, view.location);
+            }
+        }
     }
 
     /// The live slots in some segments, in the order they lie on the disk.
@@ -97,7 +116,7 @@ impl Shared {
     /// What is wrong with a record; `None` if nothing is.
     fn check_record(&self, hash: KeyHash, view: View) -> Option<&'static str> {
         let segment = self.segments.get(view.location.segment)?;
-        let (header, payload) = match self.read_whole(&segment, view) {
+        let (header, payload) = match self.read_whole(&segment, view.location.offset, view.size.bytes()) {
             Ok(Some(read)) => read,
             Ok(None) => return Some("fails its checksum"),
             Err(_) => return Some("cannot be read"),
@@ -120,14 +139,7 @@ impl Shared {
         else {
             return Some("is a manifest that does not parse");
         };
-        let there = |part: u32| {
-            self.index
-                .find(self.hash(&parts.key(part)))
-                .iter()
-                .next()
-                .is_some()
-        };
-        (!(0..parts.count()).all(there)).then_some("is a value with a part missing")
+        (!self.has_all_parts(&parts)).then_some(PART_MISSING)
     }
 }
 

@@ -243,7 +243,13 @@ impl Shared {
         };
         let mut bytes = [0; record::HEADER + 4 * 17];
         let read = segment.file.read_at(&mut bytes, location.offset)?;
-        let header = record::open(&bytes[..read], segment.salt, location.offset);
+        let open = |bytes: &[u8]| record::open(bytes, segment.salt, location.offset);
+        let header = match open(&bytes[..read]) {
+            Some(header) => Some(header),
+            None => self
+                .read_around_cache(&segment, location.offset, bytes.len())?
+                .and_then(|again| open(&again)),
+        };
         Ok(header.map(|header| (segment, header)))
     }
 

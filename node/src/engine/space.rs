@@ -98,6 +98,7 @@ impl Space {
 
     /// Takes a segment into use; waits for reclaim where that can help.
     pub(crate) fn take(&self, purpose: Purpose, class: Class, lane: u8) -> Result<Taken, Error> {
+        let until = std::time::Instant::now() + PATIENCE;
         let mut pool = self.pool.lock();
         loop {
             if pool.stopping {
@@ -115,7 +116,7 @@ impl Space {
                     "everything in the store is pinned or in use",
                 ));
             }
-            if self.changed.wait_for(&mut pool, PATIENCE).timed_out() {
+            if self.changed.wait_until(&mut pool, until).timed_out() {
                 return Err(Error::OutOfSpace("no segment became free in time"));
             }
         }

@@ -78,8 +78,11 @@ impl Tail {
             Err(Error::Disk { action, source }) => {
                 tracing::error!(%source, action, lane = ?self.lane, "a segment failed; trying a fresh one");
                 self.quarantine(shared);
-                self.try_append(shared, writes)
-                    .inspect_err(|error| self.give_up(shared, error))
+                let again = self.try_append(shared, writes);
+                if let Err(error) = &again {
+                    self.give_up(shared, error);
+                }
+                again
             }
             Err(Error::OutOfSpace(_)) if self.open.is_some() => {
                 // The file system is full: no new files, recycled segments only.
@@ -91,7 +94,8 @@ impl Tail {
         }
     }
 
-    fn give_up(&self, shared: &Shared, error: &Error) {
+    fn give_up(&mut self, shared: &Shared, error: &Error) {
+        self.quarantine(shared);
         if matches!(error, Error::Disk { .. }) {
             let first = shared
                 .read_only
@@ -124,7 +128,9 @@ impl Tail {
         self.vouched_upto = self.durable_upto;
         self.durable_upto = self.last_batch;
         if let Some(open) = &mut self.open {
-            open.header = None;
+            if open.header.take().is_some() {
+                shared.counters.disk_bytes.fetch_add(PAGE as u64, Relaxed);
+            }
             open.end = end;
             open.rows += writes.len() as u64;
             open.segment.set_tail(end);

@@ -122,14 +122,15 @@ impl Shared {
         owner: KeyHash,
         header: &Header,
     ) -> Option<PartsOf> {
-        let mut bytes = vec![0; header.record_len()];
-        let read = segment.file.read_at(&mut bytes, location.offset).ok()?;
-        let record = bytes.get(..read)?;
-        if !record::payload_is_sound(record, header) {
-            return None;
-        }
-        let at = header.payload_offset();
-        PartsOf::decode(&record[at..at + header.stored as usize], owner, header)
+        let read = self.read_whole(segment, location.offset, header.record_len());
+        let (header, payload) = read.ok().flatten()?;
+        PartsOf::decode(&payload, owner, &header)
+    }
+
+    /// Whether every part has a slot.
+    pub(crate) fn has_all_parts(&self, parts: &PartsOf) -> bool {
+        let there = |part| self.index.find(self.hash(&parts.key(part))).iter().next().is_some();
+        (0..parts.count()).all(there)
     }
 
     /// Forgets the slots of these parts, unless somebody is reading them; then reclaim finds them later.
@@ -190,7 +191,8 @@ impl Extent {
         } else if wait == Wait::No {
             return Ok(None);
         } else {
-            let again = shared.read_around_cache(&self.segment, at, length)?;
+            let again = shared.read_around_cache(&self.segment, at, length);
+            let again = again.map_err(|error| Error::disk("read a value again", error))?;
             again
                 .filter(|bytes| self.passes(bytes, start, length))
                 .ok_or(Error::Corrupt("a stored block fails its checksum"))?
@@ -308,7 +310,7 @@ impl PartsSource {
     }
 
     /// One part is gone, so the value is: its manifest must not be found again.
-    fn lose_value(&self, what: &'static str) -> Error {
+    pub(crate) fn lose_value(&self, what: &'static str) -> Error {
         for view in self.shared.index.find(self.parts.owner).iter() {
             let manifest = self.shared.read_header(view.location).ok().flatten();
             let Some((segment, header)) = manifest else {
