@@ -26,7 +26,7 @@ test: ## installs what the tests need and runs all of them
 	@.ci/test
 
 lint: ## formatting, house rules, spelling, clippy, dependency rules
-	@.ci/test lint clippy deny
+	@.ci/test lint clippy build house
 
 unit: ## unit, contract, wire and simulation tests
 	@.ci/test build unit
@@ -58,7 +58,7 @@ numbers: ## size and shape of the code beside others
 nightly: nightly-store nightly-procs nightly-fuzz nightly-quality ## all nightly parts, each at most NIGHTLY_LIMIT
 
 nightly-store: ## the store's model, crash and fault tests at NIGHTLY_SCALE times the volume
-	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build unit
+	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build rows
 
 nightly-procs: ## kills, power cuts and real clients at NIGHTLY_SCALE times the volume
 	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build real
@@ -68,7 +68,7 @@ nightly-fuzz: ## every fuzz target for 20 minutes
 	timeout $(NIGHTLY_LIMIT) .ci/fuzz 1200
 
 nightly-quality: ## checks the numbers of the house and the licences, with advisories
-	@.ci/test lint clippy deny doc
+	@.ci/test lint clippy build house doc
 	cargo xtask numbers
 
 soak: ## two hours of kills under load
