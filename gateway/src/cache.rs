@@ -133,9 +133,8 @@ impl Cache {
             kept.push(&chunk);
             writer.write(chunk).await?;
         }
-        let mut failure = match writer.commit().await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(failure) = writer.commit().await else {
+            return Ok(());
         };
         for other in readings(hash).skip(1) {
             let Some(chunks) = kept.after(&failure) else {
@@ -148,9 +147,6 @@ impl Cache {
             if writer.commit().await.is_ok() {
                 return Ok(());
             }
-        }
-        if let store::Error::Corrupt(_) = failure {
-            failure = store::Error::ReadOnly("a body could not be read back");
         }
         Err(failure.into())
     }

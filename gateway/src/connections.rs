@@ -81,7 +81,7 @@ impl Connections {
             conn.tell(Command::Finish);
         }
         open.insert(id, Arc::clone(&conn));
-        self.gauge.set(open.len() as i64);
+        self.gauge.set(open.len().cast_signed() as i64);
         Place {
             all: Arc::clone(self),
             conn,
@@ -107,7 +107,7 @@ impl Connections {
     fn remove(&self, id: u64) {
         let mut open = self.open.lock();
         open.remove(&id);
-        self.gauge.set(open.len() as i64);
+        self.gauge.set(open.len().cast_signed() as i64);
         drop(open);
         self.closed.notify_waiters();
     }

@@ -148,7 +148,8 @@ async fn drain(shared: &Arc<Shared>) -> DrainReport {
     connections.tell_all(Command::Finish);
     let all = shared.config.drain_timeout;
     let for_cutting = all / CUT_SHARE;
-    let finished = tokio::time::timeout(all - for_cutting, connections.all_closed()).await;
+    let finished =
+        tokio::time::timeout(all.saturating_sub(for_cutting), connections.all_closed()).await;
     let cut = if finished.is_ok() {
         0
     } else {

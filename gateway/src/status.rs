@@ -17,7 +17,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// The status that says the same.
 pub(crate) const fn of(code: Code) -> StatusCode {
     match code {
-        Code::NotFound | Code::Corrupt => StatusCode::NOT_FOUND,
+        Code::NotFound => StatusCode::NOT_FOUND,
         Code::Invalid => StatusCode::BAD_REQUEST,
         Code::Conflict => StatusCode::CONFLICT,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -26,7 +26,8 @@ pub(crate) const fn of(code: Code) -> StatusCode {
         Code::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
         Code::OutOfSpace => StatusCode::INSUFFICIENT_STORAGE,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // Reading a damaged value is a miss (`cache::alarm`); what gets here is a write that the disk spoilt.
+        Code::Unavailable | Code::Corrupt => StatusCode::SERVICE_UNAVAILABLE,
         Code::Timeout => StatusCode::REQUEST_TIMEOUT,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -48,7 +49,7 @@ pub(crate) fn refuse(error: &Error) -> Response<Body> {
                 headers.insert(header::CONTENT_RANGE, range);
             }
         }
-        _ if matches!(code, Code::Unavailable | Code::RateLimited) => {
+        _ if status == StatusCode::SERVICE_UNAVAILABLE || code == Code::RateLimited => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         _ => {}
@@ -83,7 +84,7 @@ pub(crate) fn text(status: StatusCode, line: String) -> Response<Body> {
 fn message(error: &Error) -> String {
     let public = match error.code() {
         Code::Internal => "internal error",
-        Code::Unavailable => "the store cannot do this now",
+        Code::Unavailable | Code::Corrupt => "the store cannot do this now",
         Code::OutOfSpace => "no space left in the store",
         _ => return format!("{error}\n"),
     };

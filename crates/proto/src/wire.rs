@@ -139,7 +139,7 @@ mod tests {
         fn the_walk_reads_back_what_prost_writes(hash in "[a-f0-9]{0,64}", size_bytes in 1_i64..) {
             let message = Digest { hash: hash.clone(), size_bytes }.encode_to_vec().into();
             let last = fields(&message).last();
-            prop_assert_eq!(last, Some(Ok((2, Field::Number(size_bytes as u64)))));
+            prop_assert_eq!(last, Some(Ok((2, Field::Number(size_bytes.cast_unsigned())))));
         }
     }
 }

@@ -4,6 +4,8 @@
 //! `zimcache_`; label values are literals of closed enums. A name that breaks the rules or is registered twice is a
 //! defect: it is logged and left off the page, and its handle still counts.
 
+use std::collections::HashMap;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, TextEncoder,
     core::{Collector, Desc},
@@ -93,7 +95,7 @@ impl Registry {
                     figure.name.into(),
                     figure.help.into(),
                     vec![],
-                    Default::default(),
+                    HashMap::default(),
                 )
                 .ok()
             })

@@ -26,7 +26,12 @@ pub(crate) struct Route<'a>(&'a str);
 
 /// Whether the path is one of ours.
 pub(crate) fn routes(path: &str) -> Option<Route<'_>> {
-    path.strip_prefix("/ccache/").map(Route)
+    let below = path.strip_prefix("/ccache/")?;
+    let one_of_the_layouts = match below.split_once('/') {
+        None => true,
+        Some((start, rest)) => start.len() == 2 && !rest.contains('/'),
+    };
+    one_of_the_layouts.then_some(Route(below))
 }
 
 /// Reads a path below `/ccache/` in any layout: the key text.
@@ -36,9 +41,10 @@ pub(crate) fn routes(path: &str) -> Option<Route<'_>> {
 pub(crate) fn parse_key(path: &str) -> Result<String> {
     let key = match path.split_once('/') {
         None => path.to_owned(),
-        Some(("ac", doubled)) if doubled.len() == 64 => single(doubled)?.to_owned(),
-        Some((start, rest)) if start.len() == 2 => [start, rest].concat(),
-        Some(_) => return Err(Error::Key(MALFORMED)),
+        Some(("ac", filled)) if filled.len() == 64 && is_hex(filled) => {
+            return Ok(unfilled(filled).to_owned());
+        }
+        Some((start, rest)) => [start, rest].concat(),
     };
     if is_key(&key) {
         Ok(key)
@@ -47,22 +53,25 @@ pub(crate) fn parse_key(path: &str) -> Result<String> {
     }
 }
 
-/// The 40 digits of a key that was filled up to the length of a SHA-256 hash with its own beginning.
-fn single(doubled: &str) -> Result<&str> {
-    match doubled.split_at_checked(40) {
-        Some((key, filler)) if key.starts_with(filler) => Ok(key),
-        _ => Err(Error::Key(MALFORMED)),
+/// The key of the `bazel` layout, which ccache fills up to the length of a SHA-256 hash with the key's own beginning.
+/// Other 64 digits are a key of their own.
+fn unfilled(filled: &str) -> &str {
+    match filled.split_at_checked(40) {
+        Some((key, filler)) if key.starts_with(filler) => key,
+        _ => filled,
     }
 }
 
 fn is_key(text: &str) -> bool {
-    let hex = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-    let base32 = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'v');
-    match text.as_bytes() {
-        bytes if bytes.len() == 40 => bytes.iter().all(hex),
-        bytes if bytes.len() == 33 => bytes[..4].iter().all(hex) && bytes[4..].iter().all(base32),
-        _ => false,
+    let base32 = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'v');
+    match text.split_at_checked(4) {
+        Some((start, rest)) if text.len() == 33 => is_hex(start) && rest.bytes().all(base32),
+        _ => text.len() == 40 && is_hex(text),
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Answers a request.

@@ -1,0 +1,164 @@
+//! HTTP/2 with prior knowledge on the same port.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Server, get, sha256, within};
+
+type Sender = http2::SendRequest<Full<Bytes>>;
+
+async fn connect(server: &Server) -> Sender {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let io = TokioIo::new(stream);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    zimcache_telemetry::task::spawn("client", connection);
+    sender
+}
+
+async fn ask(sender: &mut Sender, method: &str, path: &str, body: &[u8]) -> (StatusCode, Bytes) {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://test{path}"))
+        .body(Full::new(Bytes::copy_from_slice(body)))
+        .unwrap();
+    let response = within(sender.send_request(request)).await.unwrap();
+    let (head, body) = response.into_parts();
+    if head.status == StatusCode::NOT_FOUND {
+        assert_eq!(head.headers["content-length"], "0");
+    }
+    (
+        head.status,
+        within(body.collect()).await.unwrap().to_bytes(),
+    )
+}
+
+#[tokio::test]
+async fn the_same_port_speaks_both() {
+    let server = Server::start().await;
+    let body = vec![b'x'; 3 << 20];
+    let path = format!("/cas/{}", sha256(&body));
+    let mut sender = connect(&server).await;
+    assert_eq!(
+        ask(&mut sender, "GET", &path, b"").await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        ask(&mut sender, "PUT", &path, &body).await.0,
+        StatusCode::OK
+    );
+    assert_eq!(server.get(&path).await.body, body);
+    let (status, got) = ask(&mut sender, "GET", &path, b"").await;
+    assert_eq!((status, got.as_ref()), (StatusCode::OK, &body[..]));
+    assert_eq!(
+        ask(&mut sender, "PUT", &path, b"wrong").await.0,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        ask(&mut sender, "DELETE", &path, b"").await.0,
+        StatusCode::NO_CONTENT
+    );
+}
+
+#[tokio::test]
+async fn many_streams_run_at_once() {
+    let server = Server::start().await;
+    let sender = connect(&server).await;
+    let mut tasks = Vec::new();
+    for index in 0_u32..200 {
+        let mut sender = sender.clone();
+        tasks.push(zimcache_telemetry::task::spawn("stream", async move {
+            let body = index.to_be_bytes().repeat(1000);
+            let path = format!("/cas/{}", sha256(&body));
+            assert_eq!(
+                ask(&mut sender, "PUT", &path, &body).await.0,
+                StatusCode::OK
+            );
+            assert_eq!(ask(&mut sender, "GET", &path, b"").await.1, body);
+        }));
+    }
+    for task in tasks {
+        within(task).await.unwrap();
+    }
+    assert_eq!(server.store.blob_names().len(), 200);
+}
+
+#[tokio::test]
+async fn a_drain_says_goodbye_to_http2_too() {
+    let mut server = Server::start().await;
+    let mut sender = connect(&server).await;
+    assert_eq!(
+        ask(&mut sender, "GET", "/health", b"").await.0,
+        StatusCode::OK
+    );
+    server.stop();
+    let report = server.finish().await;
+    assert_eq!(report.cut, 0);
+    within(async {
+        while !sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_closed_although_it_pings() {
+    let server = Server::with(|config| {
+        config.header_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let since = Instant::now();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream
+        .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+        .await
+        .unwrap();
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    stream.write_all(&ping).await.unwrap();
+    let mut scrap = Vec::new();
+    within(stream.read_to_end(&mut scrap)).await.unwrap();
+    assert!(since.elapsed() >= Duration::from_millis(200));
+}
+
+/// A stream whose client never opens its window holds a connection no longer than a body may pause.
+#[tokio::test]
+async fn a_stream_that_is_not_read_ends_its_connection() {
+    let server = Server::with(|config| {
+        config.body_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let body = vec![b'x'; 1 << 20];
+    let path = format!("/cas/{}", sha256(&body));
+    assert_eq!(server.put(&path, &body).await.status, 200);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    // SETTINGS with an initial window of zero.
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    stream.write_all(&settings).await.unwrap();
+    // HEADERS: :method GET, :scheme http, :path literal, :authority literal.
+    let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(b"\x01\x04test");
+    let mut frame = vec![0, 0, block.len() as u8, 1, 0x05, 0, 0, 0, 1];
+    frame.extend_from_slice(&block);
+    stream.write_all(&frame).await.unwrap();
+    let mut received = Vec::new();
+    within(stream.read_to_end(&mut received)).await.ok();
+    assert!(received.len() < body.len());
+    assert_eq!(server.ask(get("/health")).await.status, 200);
+}

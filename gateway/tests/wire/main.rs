@@ -1,0 +1,19 @@
+//! Wire tests: raw bytes in, raw bytes out, against a gateway over the store in RAM on a port of its own.
+//!
+//! One module per dialect or concern; one binary for all. Nothing here waits for luck: every wait is for an event, and
+//! the timeouts that are tested are real and short.
+
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod bazel_http;
+#[cfg(test)]
+mod ccache;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod hygiene;
+#[cfg(test)]
+mod support;
