@@ -38,6 +38,21 @@ pub(crate) fn page_links(tree: &Tree) -> Vec<String> {
     broken
 }
 
+/// Pages below `docs` that comments of the source point to, in backticks.
+pub(crate) fn pages_named_in_source(tree: &Tree) -> Vec<String> {
+    let in_file = |file: &File| {
+        let comments = file
+            .text()
+            .lines()
+            .filter(|line| line.trim().starts_with("//"));
+        let names = comments.flat_map(|line| line.split('`').skip(1).step_by(2));
+        let lost = names.filter(|name| name.starts_with("docs/") && !exists(tree, name));
+        lost.map(|name| format!("{}: {name}", file.path))
+            .collect::<Vec<_>>()
+    };
+    tree.rust().flat_map(in_file).collect()
+}
+
 /// The path that `link` means in `folder`, both with `/`.
 fn join(folder: &str, link: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();

@@ -31,6 +31,10 @@ const RULES: &[Rule] = &[
     ("the README has exactly two sh blocks", pages::readme_blocks),
     ("protocol files keep their order", protocol_order),
     ("no build settings in .cargo/config.toml", cargo_config),
+    (
+        "comments name pages that exist",
+        pages::pages_named_in_source,
+    ),
     ("links between pages lead somewhere", pages::page_links),
     ("ARCHITECTURE.md names what exists", pages::named_things),
 ];
@@ -306,7 +310,7 @@ mod tests {
             ),
             (
                 "gateway/src/protocol/odd.rs",
-                "//! No link.\nfn parse() {}\n".into(),
+                "//! See `docs/lost.md`.\nfn parse() {}\n".into(),
             ),
             (
                 "gateway/src/lost.rs",
