@@ -15,9 +15,10 @@ mod blobs;
 mod entries;
 mod large;
 
-use std::{any::Any, future::Future, sync::Arc};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
 
 use crate::{
@@ -39,9 +40,9 @@ pub struct Stores {
 }
 
 /// Something a store under test depends on, such as its folder.
-pub trait KeepAlive: Any + Send + std::fmt::Debug {}
+pub trait KeepAlive: Any + Send + Sync + std::fmt::Debug {}
 
-impl<T: Any + Send + std::fmt::Debug> KeepAlive for T {}
+impl<T: Any + Send + Sync + std::fmt::Debug> KeepAlive for T {}
 
 /// Sizes at which stores change their ways: nothing, one byte, an action result, a checksum block, a part, a few.
 pub const SIZES: [usize; 12] = [
@@ -62,44 +63,37 @@ pub const SIZES: [usize; 12] = [
 /// Runs every check on a store of its own.
 ///
 /// # Panics
-/// When the store breaks its contract.
+/// At the end, when the store broke its contract, with the names of all broken promises.
 pub async fn run(make: &dyn Fn() -> Stores) {
-    blobs::run(make).await;
-    large::run(make).await;
-    entries::run(make).await;
-    admin::run(make).await;
+    let mut broken = Vec::new();
+    blobs::run(make, &mut broken).await;
+    large::run(make, &mut broken).await;
+    entries::run(make, &mut broken).await;
+    admin::run(make, &mut broken).await;
+    assert!(broken.is_empty(), "broken promises: {broken:#?}");
 }
 
-/// Runs each check on a fresh store and says which one broke.
+/// Runs each check on a fresh store and notes which ones broke.
 macro_rules! checks {
     ($($check:ident),* $(,)?) => {
         /// Runs the checks of this file.
-        pub(super) async fn run(make: &dyn Fn() -> $crate::testing::conformance::Stores) {
-            $($crate::testing::conformance::check(stringify!($check), make, async |stores| {
-                $check(stores).await;
-            })
-            .await;)*
+        pub(super) async fn run(
+            make: &dyn Fn() -> $crate::testing::conformance::Stores,
+            broken: &mut Vec<String>,
+        ) {
+            $(
+                let stores = make();
+                let check = Box::pin($check(&stores));
+                $crate::testing::conformance::judge(stringify!($check), check, broken).await;
+            )*
         }
     };
 }
 use checks;
 
-async fn check(name: &str, make: &dyn Fn() -> Stores, body: impl AsyncFn(&Stores)) {
-    let stores = make();
-    let named = NameOnPanic(name);
-    Box::pin(body(&stores)).await;
-    drop(named);
-}
-
-/// Names the check in the output of a failing test.
-struct NameOnPanic<'a>(&'a str);
-
-impl Drop for NameOnPanic<'_> {
-    #[allow(clippy::print_stderr, reason = "belongs to the panic's own output")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("broken promise: {}", self.0.replace('_', " "));
-        }
+async fn judge(name: &str, check: impl Future<Output = ()>, broken: &mut Vec<String>) {
+    if AssertUnwindSafe(check).catch_unwind().await.is_err() {
+        broken.push(name.replace('_', " "));
     }
 }
 
@@ -147,6 +141,15 @@ async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
 }
 
 impl Stores {
+    /// The same, keeping something alive.
+    #[must_use]
+    pub fn kept_by(self, keep: impl KeepAlive) -> Stores {
+        Stores {
+            keep: Some(Box::new(keep)),
+            ..self
+        }
+    }
+
     /// Uploads a blob in chunks of this size.
     ///
     /// # Errors

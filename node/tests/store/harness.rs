@@ -1,0 +1,153 @@
+//! A node on a simulated disk, with a runtime and a clock of its own.
+//!
+//! [`Rig::crash`] and [`Rig::kill`] end the node as a power cut and a killed process would, and open the next one on
+//! the disk as found. No call may take longer than [`PATIENCE`]: a hang is a failure, not a stuck test run.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::runtime::Runtime;
+use zimcache_config::StoreConfig;
+use zimcache_node::{Disk, Node, OpenError, testing::SimDisk};
+use zimcache_store::{StoreStats, testing::conformance::Stores};
+use zimcache_types::{ByteSize, ManualClock, Timestamp};
+
+/// Longest time one call of a store may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store of this size with the smallest segments.
+pub(crate) fn config(mib: u64) -> StoreConfig {
+    StoreConfig {
+        max_size: ByteSize::mib(mib),
+        segment_size: Some(ByteSize::mib(1)),
+        index_memory: Some(ByteSize::mib(64)),
+        scrub_interval: None,
+        ..StoreConfig::default()
+    }
+}
+
+/// A clock that shows some day of 2027.
+pub(crate) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)))
+}
+
+/// A runtime for the calls of one test.
+pub(crate) fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap()
+}
+
+/// The contracts of a node.
+pub(crate) fn stores(node: &Node) -> Stores {
+    Stores {
+        blobs: node.blobs(),
+        entries: node.entries(),
+        admin: node.admin(),
+        keep: None,
+    }
+}
+
+/// A node at work.
+pub(crate) struct Rig {
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) config: StoreConfig,
+    pub(crate) runtime: Runtime,
+    node: Option<Node>,
+}
+
+impl Rig {
+    /// Makes a store on this disk, or opens the one that is there.
+    pub(crate) fn open(disk: SimDisk, config: StoreConfig) -> Result<Rig, OpenError> {
+        let mut rig = Rig {
+            disk,
+            clock: clock(),
+            config,
+            runtime: runtime(),
+            node: None,
+        };
+        rig.start()?;
+        Ok(rig)
+    }
+
+    /// A new store of 64 MiB on a disk whose reads sometimes have to wait.
+    pub(crate) fn fresh(seed: u64) -> Rig {
+        let disk = SimDisk::new(seed);
+        disk.set_read_now_misses(100);
+        Rig::open(disk, config(64)).expect("a new store opens")
+    }
+
+    fn start(&mut self) -> Result<(), OpenError> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let _context = self.runtime.enter();
+        self.node = Some(Node::open(&self.config, disk, self.clock.clone())?);
+        Ok(())
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        self.node.as_ref().expect("the node is open")
+    }
+
+    pub(crate) fn stores(&self) -> Stores {
+        stores(self.node())
+    }
+
+    pub(crate) fn stats(&self) -> StoreStats {
+        self.node().admin().stats()
+    }
+
+    /// Runs a call to its end.
+    pub(crate) fn wait<F: Future>(&self, call: F) -> Result<F::Output, String> {
+        let bounded = async { tokio::time::timeout(PATIENCE, call).await };
+        self.runtime
+            .block_on(bounded)
+            .map_err(|_| format!("a call hangs; the disk's last calls:\n{}", self.disk_log()))
+    }
+
+    /// The end of the disk's log, as text.
+    pub(crate) fn disk_log(&self) -> String {
+        let log = self.disk.log();
+        let last = log.iter().rev().take(40).rev();
+        last.map(|operation| format!("  {operation}\n")).collect()
+    }
+
+    /// Stops the node in an orderly way and opens it again.
+    pub(crate) fn restart(&mut self) -> Result<(), OpenError> {
+        self.close();
+        self.start()
+    }
+
+    /// Stops the node in an orderly way.
+    pub(crate) fn close(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.close();
+        }
+    }
+
+    /// Cuts the power, tears the disk, opens what is left.
+    pub(crate) fn crash(&mut self, seed: u64) -> Result<(), OpenError> {
+        self.disk.cut_power();
+        drop(self.node.take());
+        self.disk = self.disk.after_crash(seed);
+        self.start()
+    }
+
+    /// Kills the process and starts the next one; what was written is there.
+    pub(crate) fn kill(&mut self, seed: u64) -> Result<(), OpenError> {
+        let next = self.disk.after_kill(seed);
+        drop(self.node.take());
+        self.disk = next;
+        self.start()
+    }
+
+    /// Ends the node without another look at the disk.
+    pub(crate) fn abandon(&mut self) {
+        self.disk.cut_power();
+        drop(self.node.take());
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

@@ -1,0 +1,22 @@
+//! The proof of the store: rows 1 to 13 of the test plan, and the contract suite, against the engine.
+//!
+//! Every row is seeded, prints what it did, and on failure prints the seed and how to replay it. Volumes are those
+//! of every CI run; `ZIMCACHE_TEST_SCALE=50` makes them fifty times as large.
+
+mod contract;
+mod crash;
+mod full_disk;
+mod harness;
+mod index_memory;
+mod model;
+mod opening;
+mod ops;
+mod policy;
+mod pressure;
+mod restarts;
+mod rot;
+mod stress;
+mod sync_errors;
+mod uploads;
+mod volume;
+mod zz_debug;

@@ -1,0 +1,116 @@
+//! Row 4: a sync that fails, once, for ever or with a lie, costs no acknowledged write, and is never tried again on
+//! the same segment.
+
+use zimcache_node::testing::{Fault, FaultKind, OpKind, SimRng};
+use zimcache_types::Code;
+
+use crate::{
+    harness::Rig,
+    ops::{Mix, Model, Op, Value, sequence},
+    volume::Row,
+};
+
+const WRITES: Mix = Mix {
+    large_permille: 20,
+    recover: false,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Once,
+    Lie,
+    FailedWrite,
+    ForEver,
+}
+
+fn case(seed: u64) -> Result<(), String> {
+    let mut rng = SimRng::new(seed);
+    let trouble = *rng.pick(&[
+        Trouble::Once,
+        Trouble::Lie,
+        Trouble::Lie,
+        Trouble::FailedWrite,
+        Trouble::ForEver,
+    ]);
+    let mut rig = Rig::fresh(seed);
+    let mut model = Model::default();
+    let skip = rng.below(40);
+    let eio = FaultKind::Errno(Fault::EIO);
+    rig.disk.inject(match trouble {
+        Trouble::Once => Fault::once(OpKind::Sync, skip, eio).on("segments/"),
+        Trouble::Lie => Fault::once(OpKind::Sync, skip, FaultKind::LyingSync).on("segments/"),
+        Trouble::FailedWrite => Fault::once(OpKind::Write, skip, eio).on("segments/"),
+        Trouble::ForEver => Fault {
+            skip,
+            ..Fault::always(OpKind::Sync, FaultKind::LyingSync)
+        },
+    });
+    for op in sequence(&mut rng, 60, WRITES) {
+        apply_in_trouble(&mut rig, &mut model, op, trouble)?;
+    }
+    let used = rig.disk.counts().used_after_failed_sync;
+    if used > 0 {
+        return Err(format!(
+            "a segment was used {used} times after its sync failed:\n{}",
+            rig.disk_log()
+        ));
+    }
+    read_only_or_not(&mut rig, trouble)?;
+    model.observe(&rig)?;
+    model.recover(&mut rig, |rig| rig.crash(seed))?;
+    model.observe(&rig)?;
+    model.apply(
+        &mut rig,
+        Op::Put(
+            16,
+            Value {
+                number: 9999,
+                size: 10,
+            },
+        ),
+    )?;
+    model.observe(&rig).map(drop)
+}
+
+/// After the second failure every write is refused; the model must know that these refusals are fine.
+fn apply_in_trouble(
+    rig: &mut Rig,
+    model: &mut Model,
+    op: Op,
+    trouble: Trouble,
+) -> Result<(), String> {
+    model.refusals_are_fine = trouble == Trouble::ForEver;
+    model
+        .apply(rig, op)
+        .map_err(|why| format!("{trouble:?}: {why}"))
+}
+
+fn read_only_or_not(rig: &mut Rig, trouble: Trouble) -> Result<(), String> {
+    let why = rig.stats().read_only;
+    if trouble != Trouble::ForEver {
+        return why.map_or(Ok(()), |why| {
+            Err(format!("{trouble:?} made the store read-only: {why}"))
+        });
+    }
+    let stores = rig.stores();
+    let key = crate::ops::key(20);
+    let mut refusal = None;
+    for _ in 0..50 {
+        let writer = rig.wait(async {
+            let put = stores
+                .entries
+                .put(&key, Default::default(), Default::default(), None);
+            put.await?.commit().await
+        })?;
+        refusal = Some(writer.map_err(|error| error.code()));
+    }
+    if refusal != Some(Err(Code::Unavailable)) || rig.stats().read_only.is_none() {
+        return Err(format!("a disk that never syncs answers {refusal:?}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failed_sync_costs_nothing_acknowledged_and_is_not_tried_again() {
+    Row::new("row 4", 1000, 25).run(case);
+}
