@@ -40,7 +40,7 @@ doc: ## tests in the documentation, and the documentation itself
 bench: ## compares with other servers; writes docs/benchmarks.md (about an hour)
 	@.ci/needs bench
 	cargo build --release --locked --bin zim
-	cargo run --release --locked --package zimcache-xtask -- bench
+	ZIM_BIN="$${CARGO_TARGET_DIR:-target}/release/zim" cargo run --release --locked --package zimcache-xtask -- bench
 
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs a nightly toolchain)
 	@.ci/needs fuzz
