@@ -75,6 +75,11 @@ pub fn body(seed: u64, length_bytes: usize) -> Vec<u8> {
     bytes
 }
 
+/// The last place at or before `offset_bytes` where a body differs from every other body.
+pub fn stamp_before(offset_bytes: usize) -> usize {
+    offset_bytes / STAMP_EVERY_BYTES * STAMP_EVERY_BYTES
+}
+
 /// The SHA-256 of bytes as 64 lowercase hexadecimal characters.
 pub fn sha256(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(64);
