@@ -169,7 +169,8 @@ impl BlobStore for Blobs {
 }
 
 impl Blobs {
-    /// Answered from RAM: fingerprint and, for blobs of one record, size class. Wrong once in 2^54 digests.
+    /// Answered from RAM: fingerprint, size class and low bits of the size. A wrong digest passes once in 2^54; a
+    /// wrong size of a right hash passes if it is off by a multiple of 64 and less than an eighth.
     fn is_indexed(&self, namespace: u32, digest: &Digest, touch: Touch) -> bool {
         let hash = self.0.hash(&blob_key(namespace, digest));
         let found = match touch {
@@ -189,6 +190,9 @@ impl Blobs {
             return true;
         };
         let one_record = size <= self.0.geometry.part_bytes as u64;
+        if u64::from(view.size_low) != size & slot::SIZE_LOW_MASK {
+            return false;
+        }
         match view.kind {
             slot::Kind::Blob => one_record && SizeClass::of(record_len(size as usize)) == view.size,
             _ => !one_record,

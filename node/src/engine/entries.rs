@@ -16,6 +16,7 @@ use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace};
 use super::{
     entry_front::Front,
     lane::{Body, Outcome, Rule},
+    namespaces::Fresh,
     read::{Loaded, Lookup, Wait},
     record::{Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
@@ -139,7 +140,7 @@ impl EntryStore for Entries {
 
     async fn purge(&self, namespace: &Namespace) -> Result<()> {
         if self.0.namespace_number(namespace).is_some() {
-            self.0.number_namespace(namespace).await?;
+            self.0.number_namespace(namespace, Fresh::Yes).await?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! It sleeps until it is woken or a second has passed, and is the only caller of reclaim besides `gc`.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -14,7 +15,7 @@ use super::{
     lane::Message,
     scan::scan,
     scrub::Scrub,
-    segment::{Segment, State, encode_footer},
+    segment::{Segment, State, TocRow, encode_footer},
     shared::Shared,
 };
 
@@ -105,6 +106,26 @@ impl Shared {
         }
     }
 
+    /// Adds rows for live records that the scan could not read: their slots tell where they are.
+    fn add_unreadable(&self, segment: &Segment, rows: &mut Vec<TocRow>) {
+        let known: HashSet<u64> = rows.iter().map(TocRow::offset).collect();
+        let mut missing = Vec::new();
+        self.index.for_each(|hash, view| {
+            if view.location.segment == segment.id && !known.contains(&view.location.offset) {
+                missing.push((hash, view));
+            }
+        });
+        for (hash, view) in missing {
+            // Versions rise along the log, so this one is above every older version of its key.
+            let before = rows
+                .iter()
+                .filter(|row| row.offset() < view.location.offset);
+            let version = before.map(TocRow::version).max().unwrap_or(0) + 1;
+            let header = view.header_of_unreadable(version);
+            rows.push(TocRow::unreadable(hash, view.location.offset, &header));
+        }
+    }
+
     /// Writes a segment's table of contents, if it fits behind the last batch.
     pub(crate) fn seal(&self, segment: &Segment) -> io::Result<()> {
         let mut rows = Vec::new();
@@ -115,6 +136,9 @@ impl Shared {
             &self.meta.hash_key,
             |row, _| rows.push(row),
         )?;
+        if scanned.rotten + scanned.torn > 0 {
+            self.add_unreadable(segment, &mut rows);
+        }
         let sealed_millis = segment
             .last_batch_millis
             .load(Relaxed)

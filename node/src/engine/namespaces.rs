@@ -15,6 +15,14 @@ use super::{
     shared::{Key, LaneId, Shared},
 };
 
+/// Whether a namespace that has a number gets another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fresh {
+    No,
+    /// It is being purged.
+    Yes,
+}
+
 /// Records of each namespace, in batches of their own: losing one must not lose everything in the namespace.
 pub(crate) const COPIES: u8 = 2;
 
@@ -36,13 +44,22 @@ impl Shared {
     ) -> Result<u32> {
         match self.namespace_number(namespace) {
             Some(number) => Ok(number),
-            None => self.number_namespace(namespace).await,
+            None => self.number_namespace(namespace, Fresh::No).await,
         }
     }
 
-    /// Gives a namespace a fresh number, durably. Of two at once the later one stands.
-    pub(crate) async fn number_namespace(self: &Arc<Self>, namespace: &Namespace) -> Result<u32> {
+    /// Gives a namespace a number, durably; a new one if it has one already and `fresh` says so.
+    pub(crate) async fn number_namespace(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        fresh: Fresh,
+    ) -> Result<u32> {
         let mut last = self.numbering.lock().await;
+        if fresh == Fresh::No
+            && let Some(number) = self.namespace_number(namespace)
+        {
+            return Ok(number);
+        }
         if *last == 0 {
             *last = self.namespaces.read().values().copied().max().unwrap_or(0);
         }
@@ -72,6 +89,8 @@ impl Shared {
         };
         let body = Body::Pieces(vec![Bytes::copy_from_slice(name)]);
         let hash = self.hash(&Key::of(&header));
-        self.write(LaneId::Entries, hash, header, body, Rule::Newest).await.map(drop)
+        self.write(LaneId::Entries, hash, header, body, Rule::Newest)
+            .await
+            .map(drop)
     }
 }

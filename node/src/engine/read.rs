@@ -242,7 +242,11 @@ impl Shared {
     }
 
     /// A reader over the asked range of a value in parts; `None` when a part was lost: then the value is.
-    pub(crate) fn parts_reader(self: &Arc<Self>, parts: PartsOf, range: Range<u64>) -> Option<Reader> {
+    pub(crate) fn parts_reader(
+        self: &Arc<Self>,
+        parts: PartsOf,
+        range: Range<u64>,
+    ) -> Option<Reader> {
         let source = PartsSource::new(Arc::clone(self), parts);
         if !self.has_all_parts(&parts) {
             source.lose_value("a part is missing");

@@ -83,7 +83,10 @@ impl Shared {
         while let Some((segment, mode)) = self.victim(&refused) {
             match self.empty(&segment, mode) {
                 Ok(emptied) => {
-                    let gained = self.geometry.segment_bytes.saturating_sub(emptied.moved_bytes);
+                    let gained = self
+                        .geometry
+                        .segment_bytes
+                        .saturating_sub(emptied.moved_bytes);
                     return Ok(Some(gained));
                 }
                 Err(Error::OutOfSpace(_)) => refused.push(segment.id),
@@ -165,7 +168,7 @@ impl Shared {
             }
             match verdict {
                 Verdict::Dead => drop(self.forget(row.hash(), view.location)),
-                Verdict::Evict => self.evict(segment, row.hash(), view, &header, &mut emptied),
+                Verdict::Evict => self.evict(row.hash(), view, &header, &mut emptied),
                 Verdict::Pinned | Verdict::Kept | Verdict::Used => {
                     self.move_record(
                         segment,
@@ -179,9 +182,26 @@ impl Shared {
             }
         }
         moving.finish(&mut emptied)?;
+        self.forget_leftovers(segment);
         self.release(segment)
             .map_err(|error| Error::disk("free a segment", error))?;
         Ok(emptied)
+    }
+
+    /// No slot may point into a segment that is given back, whatever its table of contents missed.
+    fn forget_leftovers(&self, segment: &Segment) {
+        if segment.live_bytes() == 0 {
+            return;
+        }
+        let mut left = Vec::new();
+        self.index.for_each(|hash, view| {
+            if view.location.segment == segment.id {
+                left.push((hash, view.location));
+            }
+        });
+        for (hash, location) in left {
+            self.lose(hash, location, "not in its segment's contents");
+        }
     }
 
     /// Evicts what was not used from a segment that stays in use, until at most `target` bytes are live in the store.
@@ -200,12 +220,16 @@ impl Shared {
             if emptied.evicted_bytes >= too_many {
                 break;
             }
-            let Some((view, header)) = self.live(segment, &row) else { continue };
+            let Some((view, header)) = self.live(segment, &row) else {
+                continue;
+            };
             match self.judge(segment, &view, &header, mode) {
                 Verdict::Dead => drop(self.forget(row.hash(), view.location)),
-                Verdict::Evict => self.evict(segment, row.hash(), view, &header, &mut emptied),
+                Verdict::Evict => self.evict(row.hash(), view, &header, &mut emptied),
                 Verdict::Used => {
-                    self.index.update(row.hash(), view.location, |view| view.freq -= 1);
+                    self.index.update(row.hash(), view.location, |view| {
+                        view.freq = view.freq.saturating_sub(1)
+                    });
                 }
                 Verdict::Pinned | Verdict::Kept => {}
             }
@@ -263,7 +287,11 @@ impl Shared {
             let hides_something =
                 |other: &Arc<Segment>| other.id != segment.id && other.salt.generation <= fence;
             let needed = self.segments.all().iter().any(hides_something);
-            return if needed { Verdict::Pinned } else { Verdict::Dead };
+            return if needed {
+                Verdict::Pinned
+            } else {
+                Verdict::Dead
+            };
         }
         if header.kind == Kind::Part {
             return self.judge_part(view, mode);
@@ -297,78 +325,60 @@ impl Shared {
         }
     }
 
-    /// The visible manifest of an upload, and its header.
-    fn manifest_of(
-        &self,
-        upload: [u8; 16],
-        owner: KeyHash,
-    ) -> Option<(View, super::value::PartsOf)> {
-        for view in self.index.find(owner).iter().filter(|view| !view.tombstone) {
-            let Ok(Some((segment, header))) = self.read_header(view.location) else {
-                continue;
-            };
-            if !matches!(header.kind, Kind::Manifest | Kind::EntryManifest) {
-                continue;
-            }
-            let parts = self.read_parts_of(&segment, view.location, owner, &header);
-            if let Some(parts) = parts.filter(|parts| parts.upload == upload) {
-                return Some((view, parts));
-            }
+    /// Removes a record, and with a part or manifest the whole value: what is left must never look present.
+    fn evict(&self, hash: KeyHash, view: View, header: &Header, emptied: &mut Emptied) {
+        if !matches!(
+            header.kind,
+            Kind::Part | Kind::Manifest | Kind::EntryManifest
+        ) {
+            self.evict_slot(hash, view.location, emptied);
+            return;
         }
-        None
+        if let Some((upload, owner)) = self.value_of(view.location, hash) {
+            self.evict_value(upload, owner, emptied);
+        }
+        // A part whose manifest has just gone by itself is garbage, and must not stay behind either.
+        self.evict_slot(hash, view.location, emptied);
     }
 
-    /// Removes a record, and with a part its whole value: what is left must never look present.
-    fn evict(
-        &self,
-        segment: &Segment,
-        hash: KeyHash,
-        view: View,
-        header: &Header,
-        emptied: &mut Emptied,
-    ) {
-        let mut count = |view: View| {
-            emptied.evicted_records += 1;
-            emptied.evicted_bytes += view.size.bytes() as u64;
-            self.counters.evicted_records.fetch_add(1, Relaxed);
-            self.counters
-                .evicted_bytes
-                .fetch_add(view.size.bytes() as u64, Relaxed);
-            if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
-                self.counters.leases_broken.fetch_add(1, Relaxed);
-            }
-        };
-        let parts = match header.kind {
-            Kind::Part => match self.read_header(view.location) {
-                Ok(Some((_, part))) => {
-                    let (upload, owner) = split_part_key(&part.key);
-                    self.manifest_of(upload, owner)
-                        .map(|(manifest, parts)| (owner, Some(manifest), parts))
+    /// Which value a part or manifest belongs to.
+    fn value_of(&self, location: Location, hash: KeyHash) -> Option<([u8; 16], KeyHash)> {
+        let (segment, header) = self.read_header(location).ok()??;
+        if header.kind == Kind::Part {
+            return Some(split_part_key(&header.key));
+        }
+        let parts = self.read_parts_of(&segment, location, hash, &header)?;
+        Some((parts.upload, hash))
+    }
+
+    /// Removes a manifest and its parts. The manifest may be on its way to a new place: until it is gone, look again.
+    fn evict_value(&self, upload: [u8; 16], owner: KeyHash, emptied: &mut Emptied) {
+        while let Some((manifest, parts)) = self.manifest_of(upload, owner) {
+            if self.evict_slot(owner, manifest.location, emptied) {
+                for part in 0..parts.count() {
+                    let hash = self.hash(&parts.key(part));
+                    for view in self.index.find(hash).iter() {
+                        self.evict_slot(hash, view.location, emptied);
+                    }
                 }
-                _ => None,
-            },
-            Kind::Manifest | Kind::EntryManifest => {
-                let full = self
-                    .read_header(view.location)
-                    .ok()
-                    .flatten()
-                    .map(|(_, full)| full);
-                let full = full.unwrap_or(*header);
-                self.read_parts_of(segment, view.location, hash, &full)
-                    .map(|parts| (hash, None, parts))
+                return;
             }
-            _ => None,
-        };
-        if let Some(view) = self.forget(hash, view.location) {
-            count(view);
         }
-        let Some((owner, manifest, parts)) = parts else {
-            return;
+    }
+
+    fn evict_slot(&self, hash: KeyHash, location: Location, emptied: &mut Emptied) -> bool {
+        let Some(view) = self.forget(hash, location) else {
+            return false;
         };
-        if let Some(view) = manifest.and_then(|manifest| self.forget(owner, manifest.location)) {
-            count(view);
+        let bytes = view.size.bytes() as u64;
+        emptied.evicted_records += 1;
+        emptied.evicted_bytes += bytes;
+        self.counters.evicted_records.fetch_add(1, Relaxed);
+        self.counters.evicted_bytes.fetch_add(bytes, Relaxed);
+        if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
+            self.counters.leases_broken.fetch_add(1, Relaxed);
         }
-        self.forget_all_parts(&parts);
+        true
     }
 
     fn move_record(
@@ -402,7 +412,9 @@ impl Shared {
         header.encode(self.meta.store_id, page.bytes_mut());
         segment.file.write_at(&[page.as_pages()], 0)?;
         segment.file.sync()?;
-        self.counters.disk_bytes.fetch_add(page.bytes().len() as u64, Relaxed);
+        self.counters
+            .disk_bytes
+            .fetch_add(page.bytes().len() as u64, Relaxed);
         self.counters.syncs.fetch_add(1, Relaxed);
         self.segments.take(segment.id);
         self.draining.lock().push(Arc::clone(segment));
@@ -462,7 +474,6 @@ struct Moving<'a> {
     shared: &'a Shared,
     lane: LaneId,
     bytes: usize,
-    segment: &'a Segment,
     sent: Vec<Sent>,
 }
 
@@ -488,7 +499,6 @@ impl<'a> Moving<'a> {
             shared,
             lane,
             bytes: 0,
-            segment,
             sent: Vec::new(),
         }
     }
@@ -516,7 +526,13 @@ impl<'a> Moving<'a> {
         self.shared.lanes[self.lane as usize]
             .blocking_send(Message::Write(write))
             .map_err(|_| Error::Stopping)?;
-        self.sent.push(Sent { outcome, hash, view, header, verdict });
+        self.sent.push(Sent {
+            outcome,
+            hash,
+            view,
+            header,
+            verdict,
+        });
         if self.bytes >= MOVING_BYTES {
             self.finish(emptied)
         } else {
@@ -532,7 +548,8 @@ impl<'a> Moving<'a> {
             match sent.outcome.blocking_recv().unwrap_or(Err(Error::Stopping)) {
                 Ok(_) => emptied.moved_bytes += sent.view.size.bytes() as u64,
                 Err(Error::OutOfSpace(_)) if sent.verdict != Verdict::Pinned => {
-                    self.shared.evict(self.segment, sent.hash, sent.view, &sent.header, emptied);
+                    self.shared
+                        .evict(sent.hash, sent.view, &sent.header, emptied);
                 }
                 Err(error) => failed = Some(error),
             }

@@ -20,7 +20,7 @@ use super::{
     scan::{Scanned, scan},
     segment::{Class, Segment, SegmentHeader, State, TocRow, parse_file_name, read_footer},
     shared::{Key, LaneId, Shared, slot_kind, tick_of},
-    slot::{Location, View},
+    slot::{self, KeyHash, Location, View},
 };
 
 /// The segment files of a store, sorted.
@@ -202,9 +202,16 @@ fn recover_row(
     }
     let view = recovered_view(segment, &header, location);
     let hash = row.hash();
+    let same = |other: KeyHash| {
+        if row.is_unreadable() {
+            other.resembles(hash)
+        } else {
+            other == hash
+        }
+    };
     for known in shared.index.find(hash).iter() {
         match shared.read_header(known.location)? {
-            Some((_, old)) if shared.hash(&Key::of(&old)) == hash => {
+            Some((_, old)) if same(shared.hash(&Key::of(&old))) => {
                 if old.version <= header.version && shared.index.replace(hash, known.location, view)
                 {
                     shared
@@ -228,6 +235,7 @@ fn recovered_view(segment: &Segment, header: &Header, location: Location) -> Vie
     view.hint = header.flags & flag::HINT != 0;
     view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
     view.tombstone = header.is_tombstone();
+    view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
     view.touch = tick_of(segment.last_batch_millis.load(Relaxed));
     view
 }

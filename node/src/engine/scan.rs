@@ -39,7 +39,9 @@ pub(crate) struct Scanned {
     pub(crate) torn: u64,
 }
 
-/// Scans a segment up to `limit` bytes; calls `found` for every record that passes, payload included.
+/// Scans a segment up to `limit` bytes; calls `found` for every record that passes, payload included, and at the end
+/// for those whose header passes, whose payload does not, and which were acknowledged: they must still hide older
+/// versions of their key.
 pub(crate) fn scan(
     file: &dyn DiskFile,
     limit: u64,
@@ -58,18 +60,21 @@ pub(crate) fn scan(
         ..Scanned::default()
     };
     let mut bad_batches: Vec<u64> = Vec::new();
+    let mut unsound: Vec<(u64, TocRow, Header)> = Vec::new();
     let mut at = PAGE as u64;
     while let Some((offset, header)) = next_batch(&mut window, salt, at)? {
         if offset != at {
             bad_batches.push(result.last_batch + 1);
         }
         let bytes = window.get(offset, header.bytes as usize)?;
-        let bad = scan_batch(bytes, offset, &header, salt, |offset, record| {
-            result.records += 1;
-            found(
-                TocRow::new(hash_key(secret, &Key::of(record)), offset, record),
-                record,
-            );
+        let bad = scan_batch(bytes, offset, &header, salt, |offset, record, sound| {
+            let row = TocRow::new(hash_key(secret, &Key::of(record)), offset, record);
+            if sound {
+                result.records += 1;
+                found(row, record);
+            } else {
+                unsound.push((header.number, row, *record));
+            }
         });
         bad_batches.extend(std::iter::repeat_n(header.number, bad));
         result.last_batch = result.last_batch.max(header.number);
@@ -77,6 +82,12 @@ pub(crate) fn scan(
         result.durable_upto = result.durable_upto.max(header.durable_upto);
         at = offset + u64::from(header.bytes);
         result.end = at;
+    }
+    for (_, row, record) in unsound
+        .iter()
+        .filter(|(number, ..)| *number <= result.durable_upto)
+    {
+        found(*row, record);
     }
     for number in bad_batches {
         if number <= result.durable_upto {
@@ -114,7 +125,7 @@ fn scan_batch(
     offset: u64,
     header: &batch::BatchHeader,
     salt: Salt,
-    mut found: impl FnMut(u64, &Header),
+    mut found: impl FnMut(u64, &Header, bool),
 ) -> usize {
     let (mut at, mut good, mut bad) = (batch::HEADER, 0, 0);
     let mut in_order = true;
@@ -122,12 +133,13 @@ fn scan_batch(
         let place = offset + at as u64;
         match record::open(&bytes[at..], salt, place) {
             Some(record) if record::payload_is_sound(&bytes[at..], &record) => {
-                found(place, &record);
+                found(place, &record, true);
                 good += 1;
                 in_order = true;
                 at += record.record_len();
             }
             Some(record) => {
+                found(place, &record, false);
                 bad += 1;
                 good += 1;
                 at += record.record_len();

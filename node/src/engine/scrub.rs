@@ -116,11 +116,12 @@ impl Shared {
     /// What is wrong with a record; `None` if nothing is.
     fn check_record(&self, hash: KeyHash, view: View) -> Option<&'static str> {
         let segment = self.segments.get(view.location.segment)?;
-        let (header, payload) = match self.read_whole(&segment, view.location.offset, view.size.bytes()) {
-            Ok(Some(read)) => read,
-            Ok(None) => return Some("fails its checksum"),
-            Err(_) => return Some("cannot be read"),
-        };
+        let (header, payload) =
+            match self.read_whole(&segment, view.location.offset, view.size.bytes()) {
+                Ok(Some(read)) => read,
+                Ok(None) => return Some("fails its checksum"),
+                Err(_) => return Some("cannot be read"),
+            };
         if !hash_of(self, &header).resembles(hash) {
             return Some("is another record than expected");
         }

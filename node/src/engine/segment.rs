@@ -141,7 +141,7 @@ pub(crate) struct TocRow {
     kind: u8,
     function: u8,
     flags: u8,
-    spare: u8,
+    unreadable: u8,
     namespace: U32,
     version: U64,
     raw_size: U64,
@@ -159,11 +159,28 @@ impl TocRow {
             kind: header.kind as u8,
             function: header.function,
             flags: header.flags as u8,
-            spare: 0,
+            unreadable: 0,
             namespace: header.namespace.into(),
             version: header.version.into(),
             raw_size: header.raw_size.into(),
         }
+    }
+
+    /// The row of a live record whose header has rotted: it keeps an older version of its key from coming back.
+    pub(crate) fn unreadable(hash: KeyHash, offset: u64, header: &Header) -> TocRow {
+        TocRow {
+            unreadable: 1,
+            ..TocRow::new(hash, offset, header)
+        }
+    }
+
+    /// Whether only shard and fingerprint of the hash are known.
+    pub(crate) const fn is_unreadable(&self) -> bool {
+        self.unreadable != 0
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.get()
     }
 
     pub(crate) fn hash(&self) -> KeyHash {

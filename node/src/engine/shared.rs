@@ -351,6 +351,7 @@ impl Shared {
         view.hint = header.flags & flag::HINT != 0;
         view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
         view.tombstone = header.is_tombstone();
+        view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
         view
     }
 }
@@ -381,4 +382,31 @@ pub(crate) fn hash_key(secret: &[u8; 16], key: &Key) -> KeyHash {
     let mut hasher = SipHasher13::new_with_key(secret);
     hasher.write(&bytes);
     KeyHash(hasher.finish128().as_u128())
+}
+
+impl View {
+    /// What is known of a record whose header has rotted.
+    pub(crate) fn header_of_unreadable(&self, version: u64) -> Header {
+        let front = record::HEADER + 4;
+        Header {
+            kind: match self.kind {
+                slot::Kind::Blob => Kind::Blob,
+                slot::Kind::Part => Kind::Part,
+                slot::Kind::Manifest => Kind::Manifest,
+                slot::Kind::Entry => Kind::Entry,
+            },
+            function: 0,
+            flags: if self.tombstone { flag::TOMBSTONE } else { 0 },
+            namespace: 0,
+            part: 0,
+            stored: self
+                .size
+                .bytes()
+                .saturating_sub(front)
+                .min(record::MAX_PAYLOAD) as u32,
+            raw_size: 0,
+            version,
+            key: [0; 32],
+        }
+    }
 }

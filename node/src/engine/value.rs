@@ -16,7 +16,7 @@ use super::{
     record::{self, Header, KeyClass},
     segment::Segment,
     shared::{Key, Newest, Shared},
-    slot::{KeyHash, Location},
+    slot::{KeyHash, Location, View},
 };
 
 /// Bytes of [`PartsOf`] in a manifest.
@@ -127,9 +127,35 @@ impl Shared {
         PartsOf::decode(&payload, owner, &header)
     }
 
+    /// The visible manifest of an upload.
+    pub(crate) fn manifest_of(&self, upload: [u8; 16], owner: KeyHash) -> Option<(View, PartsOf)> {
+        for view in self.index.find(owner).iter().filter(|view| !view.tombstone) {
+            let Ok(Some((segment, header))) = self.read_header(view.location) else {
+                continue;
+            };
+            if !matches!(
+                header.kind,
+                record::Kind::Manifest | record::Kind::EntryManifest
+            ) {
+                continue;
+            }
+            let parts = self.read_parts_of(&segment, view.location, owner, &header);
+            if let Some(parts) = parts.filter(|parts| parts.upload == upload) {
+                return Some((view, parts));
+            }
+        }
+        None
+    }
+
     /// Whether every part has a slot.
     pub(crate) fn has_all_parts(&self, parts: &PartsOf) -> bool {
-        let there = |part| self.index.find(self.hash(&parts.key(part))).iter().next().is_some();
+        let there = |part| {
+            self.index
+                .find(self.hash(&parts.key(part)))
+                .iter()
+                .next()
+                .is_some()
+        };
         (0..parts.count()).all(there)
     }
 
@@ -311,27 +337,9 @@ impl PartsSource {
 
     /// One part is gone, so the value is: its manifest must not be found again.
     pub(crate) fn lose_value(&self, what: &'static str) -> Error {
-        for view in self.shared.index.find(self.parts.owner).iter() {
-            let manifest = self.shared.read_header(view.location).ok().flatten();
-            let Some((segment, header)) = manifest else {
-                continue;
-            };
-            if !matches!(
-                header.kind,
-                record::Kind::Manifest | record::Kind::EntryManifest
-            ) {
-                continue;
-            }
-            let found =
-                self.shared
-                    .read_parts_of(&segment, view.location, self.parts.owner, &header);
-            if found.is_some_and(|found| found.upload == self.parts.upload) {
-                self.shared.lose(
-                    self.parts.owner,
-                    view.location,
-                    "a value whose part is lost",
-                );
-            }
+        let (upload, owner) = (self.parts.upload, self.parts.owner);
+        while let Some((manifest, _)) = self.shared.manifest_of(upload, owner) {
+            self.shared.lose(owner, manifest.location, what);
         }
         Error::Corrupt(what)
     }

@@ -19,4 +19,3 @@ mod stress;
 mod sync_errors;
 mod uploads;
 mod volume;
-mod zz_debug;
