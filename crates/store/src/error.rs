@@ -84,9 +84,10 @@ impl Error {
             Error::RangeInvalid { .. } => Code::RangeInvalid,
             Error::Conflict => Code::Conflict,
             Error::OutOfSpace(_) => Code::OutOfSpace,
-            Error::ReadOnly(_) | Error::Retry(_) | Error::Stopping => Code::Unavailable,
+            Error::ReadOnly(_) | Error::Retry(_) | Error::Stopping | Error::Disk { .. } => {
+                Code::Unavailable
+            }
             Error::Corrupt(_) => Code::Corrupt,
-            Error::Disk { .. } => Code::Unavailable,
         }
     }
 
