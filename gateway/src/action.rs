@@ -16,31 +16,31 @@ use zimcache_types::{Digest, Hash};
 pub(crate) const MAX_REFERENCES: usize = 500_000;
 
 /// Why a message was refused.
-pub type Refusal = &'static str;
+pub(crate) type Refusal = &'static str;
 
 /// An output directory of an action result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DirectoryReference {
+pub(crate) struct DirectoryReference {
     /// The encoded tree.
-    pub tree: Option<Digest>,
+    pub(crate) tree: Option<Digest>,
     /// The encoded directory at its root.
-    pub root: Option<Digest>,
+    pub(crate) root: Option<Digest>,
 }
 
 /// What an action result refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct References {
+pub(crate) struct References {
     /// Files, standard output and standard error.
-    pub blobs: Vec<Digest>,
+    pub(crate) blobs: Vec<Digest>,
     /// Directories, whose content is still to be looked up.
-    pub directories: Vec<DirectoryReference>,
+    pub(crate) directories: Vec<DirectoryReference>,
 }
 
 /// Reads an action result.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn parse(encoded: &Bytes) -> Result<References, Refusal> {
+pub(crate) fn parse(encoded: &Bytes) -> Result<References, Refusal> {
     let mut references = References::default();
     let mut known = encoded.is_empty();
     for field in fields(encoded) {
@@ -108,20 +108,20 @@ impl References {
 
 /// A tree, read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TreeReferences {
+pub(crate) struct TreeReferences {
     /// Every file in it.
-    pub files: Vec<Digest>,
+    pub(crate) files: Vec<Digest>,
     /// Every directory that one of its directories names.
-    pub directories: Vec<Digest>,
+    pub(crate) directories: Vec<Digest>,
     /// The encoded directories it holds, the root first.
-    pub held: Vec<Bytes>,
+    pub(crate) held: Vec<Bytes>,
 }
 
 /// Reads a tree.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn parse_tree(encoded: &Bytes) -> Result<TreeReferences, Refusal> {
+pub(crate) fn parse_tree(encoded: &Bytes) -> Result<TreeReferences, Refusal> {
     let mut tree = TreeReferences::default();
     let mut root = None;
     for field in fields(encoded) {
@@ -148,7 +148,7 @@ pub fn parse_tree(encoded: &Bytes) -> Result<TreeReferences, Refusal> {
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn parse_directory(encoded: &Bytes) -> Result<(Vec<Digest>, Vec<Digest>), Refusal> {
+pub(crate) fn parse_directory(encoded: &Bytes) -> Result<(Vec<Digest>, Vec<Digest>), Refusal> {
     let (mut files, mut directories) = (Vec::new(), Vec::new());
     for field in fields(encoded) {
         match field.map_err(|_| "it is not a protocol buffer message")? {

@@ -2,6 +2,7 @@
 //!
 //! | path | methods | who |
 //! | --- | --- | --- |
+//! | `/` | GET, HEAD | everybody: which pages there are |
 //! | `/health` | GET, HEAD | everybody |
 //! | `/metrics` | GET, HEAD | everybody |
 //! | `/api/v1/stats` | GET, HEAD | everybody |
@@ -14,7 +15,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use zimcache_store::{Progress, StoreAdmin, StoreStats, VerifyReport};
@@ -27,10 +28,16 @@ const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Lines of progress that may wait for a slow reader; more are left out.
 const WAITING_LINES: usize = 16;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+const INDEX: &str = concat!(
+    "ZimCache ",
+    env!("CARGO_PKG_VERSION"),
+    "\n\n/health\n/metrics\n/api/v1/stats\n"
+);
 
 /// One of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Page {
+    Index,
     Health,
     Metrics,
     Stats,
@@ -41,6 +48,7 @@ pub(crate) enum Page {
 /// Whether the path is one of the pages.
 pub(crate) fn routes(path: &str) -> Option<Page> {
     match path {
+        "/" => Some(Page::Index),
         "/health" => Some(Page::Health),
         "/metrics" => Some(Page::Metrics),
         "/api/v1/stats" => Some(Page::Stats),
@@ -61,6 +69,7 @@ pub(crate) async fn answer(page: Page, call: Call<'_>) -> Result<Response<Body>>
     }
     let head_only = *method == Method::HEAD;
     let response = match page {
+        Page::Index => status::text(StatusCode::OK, INDEX.to_owned()),
         Page::Health => health(&call),
         Page::Metrics => metrics(&call),
         Page::Stats => stats(&call),

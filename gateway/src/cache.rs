@@ -15,7 +15,7 @@ use zimcache_store::{
 };
 use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Function, Hash, Namespace};
 
-use crate::{Error, action, error::Result};
+use crate::{Error, action, error::Result, functions::Functions};
 
 /// Largest action result accepted.
 pub const MAX_ACTION_RESULT_BYTES: u64 = 32 << 20;
@@ -54,6 +54,7 @@ pub struct Cache {
     large_values: Semaphore,
     empty_hashes: Vec<Hash>,
     default_namespace: Namespace,
+    functions: Functions,
 }
 
 impl Cache {
@@ -71,6 +72,7 @@ impl Cache {
             large_values: Semaphore::new(LARGE_VALUES),
             empty_hashes: functions.map(|f| Digest::of(*f, &[]).hash).collect(),
             default_namespace: Namespace::default(),
+            functions: Functions::default(),
         }
     }
 
@@ -89,7 +91,7 @@ impl Cache {
         hash: &Hash,
         range: ByteRange,
     ) -> Result<Option<Reader>> {
-        let readings = readings(hash);
+        let readings = self.functions.readings(namespace, hash);
         if readings.clone().any(|hash| self.is_empty_hash(&hash)) {
             let range = range.resolve(0)?;
             return Ok(Some(Reader::from_bytes_range(&Bytes::new(), range)));
@@ -98,14 +100,15 @@ impl Cache {
             let digest = Digest::unsized_(hash);
             let opened = self.blobs.open(namespace, &digest, range).await;
             if let Some(reader) = alarm(opened, &hash)? {
+                self.functions.learn(namespace, hash.function());
                 return Ok(Some(reader));
             }
         }
         Ok(None)
     }
 
-    /// Stores a blob. A hash whose length fits several functions is right when any of them gives it: the most likely
-    /// one verifies while the body streams, and a body of up to 1 MiB that fails it is tried under the others.
+    /// Stores a blob. A hash whose length fits several functions is right when any of them gives it: the likeliest
+    /// one in this namespace verifies while the body streams, and a body of up to 1 MiB is tried under the others.
     ///
     /// # Errors
     /// `Invalid` when the body has another hash or is cut short, `TooLarge`, `Timeout`, `OutOfSpace`, `Unavailable`.
@@ -115,40 +118,34 @@ impl Cache {
         hash: &Hash,
         body: &mut impl Chunks,
     ) -> Result<()> {
-        let size = body.announced_bytes();
-        self.check_size(size)?;
-        let digest = |hash| Digest {
-            hash,
-            size_bytes: size,
-        };
-        let create = |hash| async move {
-            self.blobs
-                .create(namespace, &digest(hash), self.limit())
-                .await
-        };
+        let size_bytes = body.announced_bytes();
+        self.check_size(size_bytes)?;
+        let mut readings = self.functions.readings(namespace, hash);
+        let likeliest = readings.next().unwrap_or(*hash);
+        let digest = |hash| Digest { hash, size_bytes };
         let mut kept = Kept::default();
-        let mut writer = create(*hash).await?;
+        let mut writer = self.create_blob(namespace, digest(likeliest)).await?;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             kept.push(&chunk);
             writer.write(chunk).await?;
         }
         let Err(failure) = writer.commit().await else {
+            self.functions.learn(namespace, likeliest.function());
             return Ok(());
         };
-        for other in readings(hash).skip(1) {
-            let Some(chunks) = kept.after(&failure) else {
-                break;
-            };
-            let mut writer = create(other).await?;
-            for chunk in chunks {
+        let chunks = kept.after(&failure).ok_or(failure)?;
+        for hash in readings {
+            let mut writer = self.create_blob(namespace, digest(hash)).await?;
+            for chunk in &chunks {
                 writer.write(chunk.clone()).await?;
             }
-            if writer.commit().await.is_ok() {
+            if settled(writer.commit().await)? {
+                self.functions.learn(namespace, hash.function());
                 return Ok(());
             }
         }
-        Err(failure.into())
+        Err(Error::WrongHash)
     }
 
     /// Removes a blob under every function its hash may be of; false when there was none.
@@ -270,6 +267,18 @@ impl Cache {
         self.large_values.acquire().await.ok()
     }
 
+    async fn create_blob(
+        &self,
+        namespace: &Namespace,
+        digest: Digest,
+    ) -> Result<Box<dyn store::BlobWriter>> {
+        let options = CreateOptions {
+            limit_bytes: Some(self.max_value_bytes),
+            ..CreateOptions::default()
+        };
+        Ok(self.blobs.create(namespace, &digest, options).await?)
+    }
+
     async fn create_entry(&self, key: &EntryKey) -> Result<Box<dyn store::EntryWriter>> {
         let limit = Some(self.max_value_bytes);
         let created = self
@@ -284,13 +293,6 @@ impl Cache {
             return Err(Error::TooLarge { limit });
         }
         Ok(())
-    }
-
-    fn limit(&self) -> CreateOptions {
-        CreateOptions {
-            limit_bytes: Some(self.max_value_bytes),
-            ..CreateOptions::default()
-        }
     }
 }
 
@@ -361,8 +363,17 @@ impl Kept {
     }
 
     /// All chunks, when the failure was the hash and nothing had to be let go.
-    fn after(&self, failure: &store::Error) -> Option<&[Bytes]> {
+    fn after(self, failure: &store::Error) -> Option<Vec<Bytes>> {
         let wrong_hash = matches!(failure, store::Error::DigestMismatch { .. });
-        (wrong_hash && self.bytes <= KEPT_BYTES).then_some(&self.chunks)
+        (wrong_hash && self.bytes <= KEPT_BYTES).then_some(self.chunks)
+    }
+}
+
+/// Whether a commit succeeded; a wrong hash only means no.
+fn settled(committed: store::Result<u64>) -> Result<bool> {
+    match committed {
+        Ok(_) => Ok(true),
+        Err(store::Error::DigestMismatch { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

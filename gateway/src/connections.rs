@@ -91,7 +91,7 @@ impl Connections {
     fn make_room(&self, open: &mut HashMap<u64, Arc<Conn>>) -> bool {
         let now = self.clock.tick();
         let idle = open.values().filter(|conn| conn.between_requests());
-        let longest_idle = idle.min_by_key(|conn| conn.idle_since());
+        let longest_idle = idle.min_by_key(|conn| (conn.idle_since(), conn.id));
         let victim = longest_idle.or_else(|| {
             let silent = open.values().min_by_key(|conn| conn.silent_since())?;
             (now.saturating_sub(silent.silent_since()) > SILENT_MILLIS).then_some(silent)

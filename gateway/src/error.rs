@@ -18,6 +18,9 @@ pub enum Error {
     /// The key is no hash.
     #[error(transparent)]
     Hash(#[from] DigestError),
+    /// The body's hash is not the one in its name, under any function that has hashes of that length.
+    #[error("the body does not have the hash in its name")]
+    WrongHash,
     /// The key is not one of this dialect.
     #[error("malformed key: {0}")]
     Key(&'static str),
@@ -53,6 +56,7 @@ impl Error {
         match self {
             Error::Store(error) => error.code(),
             Error::Hash(_)
+            | Error::WrongHash
             | Error::Key(_)
             | Error::Namespace(_)
             | Error::ActionResult(_)

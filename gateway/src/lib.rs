@@ -6,7 +6,7 @@
 //! Not here: how bytes are stored (`store`, `node`), flags and files (`config`, `zim`). Invariants: a dialect sees only
 //! [`cache`]; every queue, body and wait is bounded; no process globals, so tests can start many gateways.
 
-pub mod action;
+mod action;
 mod admin;
 mod body;
 pub mod cache;
@@ -14,9 +14,12 @@ mod completeness;
 mod connection;
 mod connections;
 pub mod error;
+mod functions;
 mod metrics;
+#[doc(hidden)]
+pub mod parsers;
 mod protocol;
-pub mod request;
+mod request;
 mod respond;
 pub mod server;
 mod service;

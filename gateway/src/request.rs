@@ -10,7 +10,7 @@ use zimcache_store::ByteRange;
 
 /// The path with repeated slashes made one: some clients join a base URL that ends in a slash with a path that starts
 /// with one.
-pub fn collapse_slashes(path: &str) -> Cow<'_, str> {
+pub(crate) fn collapse_slashes(path: &str) -> Cow<'_, str> {
     if !path.contains("//") {
         return Cow::Borrowed(path);
     }
@@ -36,7 +36,7 @@ pub(crate) fn range_of(headers: &HeaderMap) -> ByteRange {
 }
 
 /// Reads a `Range` value.
-pub fn parse_range(text: &str) -> ByteRange {
+pub(crate) fn parse_range(text: &str) -> ByteRange {
     single_range(text).unwrap_or(ByteRange::Full)
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn client_has(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// Whether an `If-None-Match` value names this entity tag (quotes included); the comparison is weak.
-pub fn names_etag(value: &str, etag: &str) -> bool {
+pub(crate) fn names_etag(value: &str, etag: &str) -> bool {
     if value.trim() == "*" {
         return true;
     }

@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     let (dialect, answered) = protocol::answer(&path, call).await;
     record.dialect = dialect;
     let mut response = answered.unwrap_or_else(|error| status::refuse(&error));
-    if head.version < Version::HTTP_2 && !upload.settle().await {
+    if !upload.settle().await && head.version < Version::HTTP_2 {
         conn.refuse_early();
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }

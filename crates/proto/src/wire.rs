@@ -32,8 +32,10 @@ impl From<prost::DecodeError> for Malformed {
 /// The value of a field, as far as the wire tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
-    /// A number of any width.
+    /// A number of variable length.
     Number(u64),
+    /// A number of four or eight bytes.
+    Fixed(u64),
     /// A string, bytes or a message.
     Bytes(Bytes),
 }
@@ -66,8 +68,8 @@ fn next_field(rest: &mut Bytes) -> Result<(u32, Field), Malformed> {
     let (number, wire_type) = decode_key(rest)?;
     let field = match wire_type {
         WireType::Varint => Field::Number(decode_varint(rest)?),
-        WireType::SixtyFourBit => Field::Number(u64::from_le_bytes(take(rest)?)),
-        WireType::ThirtyTwoBit => Field::Number(u32::from_le_bytes(take(rest)?).into()),
+        WireType::SixtyFourBit => Field::Fixed(u64::from_le_bytes(take(rest)?)),
+        WireType::ThirtyTwoBit => Field::Fixed(u32::from_le_bytes(take(rest)?).into()),
         WireType::LengthDelimited => {
             let length = decode_varint(rest)?;
             if length > rest.remaining() as u64 {

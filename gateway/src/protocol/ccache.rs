@@ -34,11 +34,11 @@ pub(crate) fn routes(path: &str) -> Option<Route<'_>> {
     one_of_the_layouts.then_some(Route(below))
 }
 
-/// Reads a path below `/ccache/` in any layout: the key text.
+/// Reads the path in any layout: the key text.
 ///
 /// # Errors
 /// [`Error::Key`] when it is none.
-pub(crate) fn parse_key(path: &str) -> Result<String> {
+pub(crate) fn parse_key(Route(path): Route<'_>) -> Result<String> {
     let key = match path.split_once('/') {
         None => path.to_owned(),
         Some(("ac", filled)) if filled.len() == 64 && is_hex(filled) => {
@@ -81,7 +81,7 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
         return Ok(status::method_not_allowed(METHODS));
     }
     let cache = &call.shared.cache;
-    let text = parse_key(route.0)?;
+    let text = parse_key(route)?;
     let key = EntryKey::new(cache.default_namespace(), EntryKind::Ccache, text)
         .ok_or(Error::Key(MALFORMED))?;
     match call.head.method {

@@ -4,8 +4,8 @@
 //! its wire tests. It sees [`crate::cache`] and what is in [`Call`]; never a store, a node or another dialect. Dialects
 //! are asked in the order of the table; the operator's pages come first.
 
-mod bazel_http;
-mod ccache;
+pub(crate) mod bazel_http;
+pub(crate) mod ccache;
 
 use http::{Method, Response, request::Parts};
 use zimcache_store::ByteRange;

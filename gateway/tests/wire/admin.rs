@@ -14,6 +14,7 @@ async fn health_metrics_and_figures_are_on_the_same_port() {
     assert_eq!(server.get(&path).await.status, 404);
     assert_eq!(server.put(&path, b"hello").await.status, 200);
     assert_eq!(server.get(&path).await.status, 200);
+    assert!(server.get("/").await.text().contains("/health"));
     let health = server.get("/health").await;
     assert_eq!(health.header("content-type"), Some("application/json"));
     assert!(
@@ -49,6 +50,7 @@ async fn health_metrics_and_figures_are_on_the_same_port() {
 async fn pages_refuse_methods_they_do_not_have() {
     let server = Server::start().await;
     for (path, allowed) in [
+        ("/", "GET, HEAD"),
         ("/health", "GET, HEAD"),
         ("/metrics", "GET, HEAD"),
         ("/api/v1/stats", "GET, HEAD"),

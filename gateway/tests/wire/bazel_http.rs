@@ -101,6 +101,19 @@ async fn every_hash_function_names_blobs() {
 }
 
 #[tokio::test]
+async fn a_large_blake3_blob_is_stored_once_the_namespace_is_known_to_use_it() {
+    let server = Server::start().await;
+    let path = |body: &[u8]| format!("/cas/{}", Digest::of(Function::Blake3, body).hash);
+    let large = vec![5; 3 << 20];
+    assert_eq!(server.put(&path(b"small"), b"small").await.status, 200);
+    assert_eq!(server.put(&path(&large), &large).await.status, 200);
+    assert_eq!(server.get(&path(&large)).await.body, large);
+    let sha256 = format!("/cas/{}", sha256(b"other"));
+    assert_eq!(server.put(&sha256, b"other").await.status, 200);
+    assert_eq!(server.put(&sha256, b"wrong").await.status, 400);
+}
+
+#[tokio::test]
 async fn the_empty_blob_is_there_before_anybody_put_it() {
     let server = Server::start().await;
     for function in [Function::Sha1, Function::Sha256, Function::Blake3] {

@@ -250,8 +250,6 @@ async fn at_the_cap_the_longest_idle_connection_goes_and_the_new_one_is_served()
         client.send(get("/health")).await;
         assert_eq!(client.reply().await.status, 200);
         clients.push(client);
-        // The age of an idle connection is known to a millisecond or the watch's pace; make the first clearly older.
-        tokio::time::sleep(SHORT * 2).await;
     }
     let mut newest = server.connect().await;
     newest.send(get("/health")).await;

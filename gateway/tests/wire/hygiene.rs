@@ -130,7 +130,7 @@ async fn targets_that_are_no_path_of_ours_are_404() {
     let server = Server::start().await;
     let ask = |target: &str| server.ask(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
     for target in [
-        "/", "//", "/nowhere", "/ac", "/cas/", "/health/", "/api/v1", "/%61c/x", "/..", "/ac/x/y",
+        "/nowhere", "/ac", "/cas/", "/health/", "/api/v1", "/%61c/x", "/..", "/ac/x/y",
     ] {
         let status = ask(target).await.status;
         assert!([400, 404].contains(&status), "{target} {status}");

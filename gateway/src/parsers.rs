@@ -1,0 +1,231 @@
+//! Every parser of what strangers send, with what must hold for any input: the targets of `gateway/fuzz`, which the
+//! test below also runs over the committed corpora.
+//!
+//! Not part of the interface. A target panics when a rule is broken; it never panics because the input is bad.
+
+use bytes::Bytes;
+use zimcache_proto::{
+    Message,
+    reapi::{self, ActionResult},
+};
+use zimcache_store::ByteRange;
+use zimcache_types::{Hash, Namespace};
+
+use crate::{
+    action,
+    protocol::{bazel_http, ccache},
+    request,
+};
+
+/// A fuzz target: name and body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 6] = [
+    ("bazel_http_path", bazel_http_path),
+    ("ccache_path", ccache_path),
+    ("range", range),
+    ("if_none_match", if_none_match),
+    ("action_result", action_result),
+    ("tree", tree),
+];
+
+/// A path that Bazel HTTP takes names a legal namespace and hash, or is refused.
+pub fn bazel_http_path(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let path = request::collapse_slashes(&text);
+    assert_eq!(request::collapse_slashes(&path), path);
+    let Some(bazel_http::Route::Value { instance, key, .. }) = bazel_http::routes(&path) else {
+        return;
+    };
+    if let Ok(namespace) = Namespace::new(instance) {
+        assert!(
+            !namespace
+                .as_str()
+                .split('/')
+                .any(|part| part == ".." || part.is_empty())
+        );
+        assert!(!instance.starts_with("ccache/"));
+    }
+    if let Ok(hash) = Hash::parse_untyped(key) {
+        assert_eq!(hash.to_hex(), key);
+    }
+}
+
+/// A path that ccache's dialect takes gives a key of one of three lengths, and a flat path gives itself.
+pub fn ccache_path(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let path = request::collapse_slashes(&text);
+    let Some(route) = ccache::routes(&path) else {
+        return;
+    };
+    let Ok(key) = ccache::parse_key(route) else {
+        return;
+    };
+    assert!(matches!(key.len(), 33 | 40 | 64));
+    assert!(key.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'v')));
+    let flat = format!("/ccache/{key}");
+    let again = ccache::routes(&flat).map(ccache::parse_key);
+    match again {
+        Some(Ok(again)) => assert_eq!(again, key),
+        _ => assert_eq!(key.len(), 64),
+    }
+}
+
+/// A range that resolves is what slicing byte by byte would give.
+pub fn range(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let range = request::parse_range(&text);
+    for size in [0_u64, 1, 10, 100] {
+        let wanted = |position: u64| match range {
+            ByteRange::Full => true,
+            ByteRange::From { first, last } => {
+                position >= first && last.is_none_or(|last| position <= last)
+            }
+            ByteRange::Suffix(length) => size - position <= length,
+        };
+        let naive: Vec<u64> = (0..size).filter(|position| wanted(*position)).collect();
+        match range.resolve(size) {
+            Ok(resolved) => assert_eq!(resolved.collect::<Vec<_>>(), naive),
+            Err(_) => assert!(naive.is_empty()),
+        }
+    }
+}
+
+/// A tag that is named stays named when the list grows.
+pub fn if_none_match(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let named = request::names_etag(&text, "\"7\"");
+    if named && text.trim() != "*" {
+        assert!(text.contains("\"7\""));
+        assert!(request::names_etag(&format!("\"6\", {text}"), "\"7\""));
+    }
+}
+
+/// What is accepted as an action result decodes as one, and names no path outside the working directory.
+pub fn action_result(data: &[u8]) {
+    let encoded = Bytes::copy_from_slice(data);
+    let Ok(references) = action::parse(&encoded) else {
+        return;
+    };
+    let decoded = ActionResult::decode(encoded);
+    assert!(decoded.is_ok(), "{decoded:?}");
+    let Ok(decoded) = decoded else { return };
+    assert_eq!(
+        decoded.output_directories.len(),
+        references.directories.len()
+    );
+    assert!(references.blobs.len() >= decoded.output_files.len());
+    let files = decoded.output_files.iter().map(|file| &file.path);
+    let links = [
+        decoded.output_symlinks,
+        decoded.output_file_symlinks,
+        decoded.output_directory_symlinks,
+    ]
+    .concat();
+    for path in files.chain(links.iter().map(|link| &link.path)) {
+        assert!(!path.starts_with('/') && !path.split('/').any(|part| part == ".."));
+    }
+}
+
+/// What is accepted as a tree decodes as one, with as many files and directories.
+pub fn tree(data: &[u8]) {
+    let encoded = Bytes::copy_from_slice(data);
+    let Ok(tree) = action::parse_tree(&encoded) else {
+        return;
+    };
+    let directories: Vec<_> = tree
+        .held
+        .iter()
+        .map(|held| reapi::Directory::decode(held.clone()))
+        .collect();
+    assert!(directories.iter().all(Result::is_ok));
+    let files: usize = directories
+        .iter()
+        .flatten()
+        .map(|directory| directory.files.len())
+        .sum();
+    assert_eq!(files, tree.files.len());
+    if let Some(root) = tree.held.first() {
+        assert!(action::parse_directory(root).is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_committed_input_passes_its_target() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for (name, target) in TARGETS {
+            let folder = corpus.join(name);
+            let files: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+            assert!(!files.is_empty(), "{name} has no corpus");
+            for file in files {
+                target(&std::fs::read(file.unwrap().path()).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_committed_inputs_reach_the_accepting_paths() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        let accepted = |name: &str, accepts: fn(Bytes) -> bool| {
+            let files = std::fs::read_dir(corpus.join(name)).unwrap();
+            files
+                .map(|file| Bytes::from(std::fs::read(file.unwrap().path()).unwrap()))
+                .any(accepts)
+        };
+        assert!(accepted("action_result", |data| !data.is_empty()
+            && action::parse(&data).is_ok()));
+        assert!(accepted("tree", |data| action::parse_tree(&data).is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_a_target(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for (_, target) in TARGETS {
+                target(&data);
+            }
+        }
+
+        #[test]
+        fn no_likely_path_breaks_a_target(path in "/{1,2}(ccache/|ac/|cas/|[a-z.]{1,4}/){0,4}[0-9a-v]{0,66}") {
+            bazel_http_path(path.as_bytes());
+            ccache_path(path.as_bytes());
+        }
+
+        #[test]
+        fn no_likely_header_breaks_a_target(text in "(bytes=)?[0-9,\"W/* -]{0,24}") {
+            range(text.as_bytes());
+            if_none_match(text.as_bytes());
+        }
+
+        #[test]
+        fn a_damaged_action_result_breaks_no_target(
+            at in any::<prop::sample::Index>(),
+            bit in 0_u8..8,
+            path in "[a-z./]{0,12}",
+            size_bytes in any::<i64>(),
+        ) {
+            let digest = reapi::Digest { hash: "ab".repeat(32), size_bytes };
+            let mut encoded = ActionResult {
+                output_files: vec![reapi::OutputFile { path, digest: Some(digest.clone()), ..Default::default() }],
+                stdout_digest: Some(digest),
+                exit_code: 7,
+                ..Default::default()
+            }
+            .encode_to_vec();
+            action_result(&encoded);
+            let at = at.index(encoded.len());
+            encoded[at] ^= 1 << bit;
+            action_result(&encoded);
+            tree(&encoded);
+        }
+    }
+}
