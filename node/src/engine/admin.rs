@@ -7,7 +7,7 @@ use zimcache_store::{
     Error, GcReport, Result, StoreAdmin, StoreStats, VerifyReport, admin::OnProgress,
 };
 
-use super::{reclaim::Mode, segment::Segment, shared::Shared, slot::Kind};
+use super::{reclaim::Mode, segment::{Class, Segment}, shared::Shared, slot::Kind};
 
 /// Passes over all segments towards a target. Use counts go to zero in three; somebody who names a target means it, so
 /// leases end early after that. Pinned records stay all the same.
@@ -115,8 +115,12 @@ impl Shared {
     }
 
     fn compact(&self, report: &mut GcReport) -> Result<()> {
+        let mut entries_in_turn = true;
         for segment in self.reclaimable().collect::<Vec<Arc<Segment>>>() {
-            if segment.live_bytes() * 2 > self.geometry.segment_bytes || self.space.is_exhausted() {
+            let is_entries = segment.class == Class::Entries;
+            let dense = segment.live_bytes() * 2 > self.geometry.segment_bytes;
+            if dense || self.space.is_exhausted() || (is_entries && !entries_in_turn) {
+                entries_in_turn &= !is_entries;
                 continue;
             }
             let emptied = self.empty(&segment, Mode::Compact)?;

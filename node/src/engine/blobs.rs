@@ -130,12 +130,19 @@ impl BlobStore for Blobs {
         digests: &[Digest],
         touch: Touch,
     ) -> Result<Vec<bool>> {
-        let number = self.0.namespace_number(namespace);
-        let present = |digest: &Digest| {
-            digest.is_empty_blob()
-                || number.is_some_and(|number| self.is_indexed(number, digest, touch))
+        let Some(number) = self.0.namespace_number(namespace) else {
+            return Ok(digests.iter().map(|digest| !digest.is_empty_blob()).collect());
         };
-        Ok(digests.iter().map(|digest| !present(digest)).collect())
+        let mut missing = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let absent = match self.in_index(number, digest, touch) {
+                _ if digest.is_empty_blob() => false,
+                Some(view) if view.unchecked => !self.is_whole(number, digest).await?,
+                found => found.is_none(),
+            };
+            missing.push(absent);
+        }
+        Ok(missing)
     }
 
     async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<bool> {
@@ -170,19 +177,25 @@ impl BlobStore for Blobs {
 
 impl Blobs {
     /// Answered from RAM: fingerprint, size class and low bits of the size. A wrong digest passes once in 2^54; a
-    /// wrong size of a right hash passes if it is off by a multiple of 64 and less than an eighth.
-    fn is_indexed(&self, namespace: u32, digest: &Digest, touch: Touch) -> bool {
+    /// wrong size of a right hash passes if it is off by a multiple of 32 and less than an eighth.
+    fn in_index(&self, namespace: u32, digest: &Digest, touch: Touch) -> Option<View> {
         let hash = self.0.hash(&blob_key(namespace, digest));
         let found = match touch {
             Touch::No => self.0.index.find(hash),
-            Touch::Use | Touch::Lease => self
-                .0
-                .index
-                .find_and_touch(hash, self.0.touch_now(touch == Touch::Lease)),
+            Touch::Use | Touch::Lease => {
+                let touch = self.0.touch_now(touch == Touch::Lease);
+                self.0.index.find_and_touch(hash, touch)
+            }
         };
-        found
-            .iter()
-            .any(|view| !view.tombstone && self.size_fits(&view, digest))
+        found.iter().find(|view| !view.tombstone && self.size_fits(view, digest))
+    }
+
+    /// Whether a blob in parts has them all; from the disk, once after each opening.
+    async fn is_whole(&self, namespace: u32, digest: &Digest) -> Result<bool> {
+        let key = blob_key(namespace, digest);
+        let hash = self.0.hash(&key);
+        let loaded = self.0.load(key, hash, None).await?;
+        Ok(loaded.is_some_and(|loaded| self.0.is_whole(hash, &loaded)))
     }
 
     fn size_fits(&self, view: &View, digest: &Digest) -> bool {
@@ -289,7 +302,7 @@ impl Writer {
     async fn exists(&self) -> Result<bool> {
         let touch = Some(self.shared.touch_now(false));
         let loaded = self.shared.load(self.key, self.hash, touch).await?;
-        Ok(loaded.is_some())
+        Ok(loaded.is_some_and(|loaded| self.shared.is_whole(self.hash, &loaded)))
     }
 
     /// Writes down which upload this is, before its first part can be durable.

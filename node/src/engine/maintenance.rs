@@ -16,7 +16,7 @@ use super::{
     scan::scan,
     scrub::Scrub,
     segment::{Segment, State, TocRow, encode_footer},
-    shared::Shared,
+    shared::{Key, Shared},
 };
 
 /// What the thread may be told.
@@ -29,9 +29,12 @@ pub(crate) enum Task {
 }
 
 const TICK: Duration = Duration::from_secs(1);
+/// A store that met a full disk adds files again when this many fit: one for each lane.
+const GROWS_WITH_SEGMENTS: u64 = 4;
 
 /// Runs until told to stop.
 pub(crate) fn run(shared: &Arc<Shared>, tasks: &Receiver<Task>, mut scrub: Option<Scrub>) {
+    shared.check_recovered_values();
     loop {
         match tasks.recv_timeout(TICK) {
             Ok(Task::Look) => {}
@@ -44,6 +47,8 @@ pub(crate) fn run(shared: &Arc<Shared>, tasks: &Receiver<Task>, mut scrub: Optio
             }
         }
         shared.seal_closed();
+        let room = GROWS_WITH_SEGMENTS * shared.geometry.segment_bytes;
+        shared.space.grow_again_with_room(room);
         shared.make_room();
     }
 }
@@ -73,6 +78,29 @@ impl Shared {
             }
             if turns > self.space.files_and_limit().0 && gained < 2 * self.geometry.segment_bytes {
                 return self.space.set_stuck();
+            }
+        }
+    }
+
+    /// Forgets values of which parts had been evicted before the store was opened. Look-ups check those they meet by
+    /// themselves; this finds the rest.
+    fn check_recovered_values(&self) {
+        let mut unchecked = Vec::new();
+        self.index.for_each(|hash, view| {
+            if view.unchecked {
+                unchecked.push((hash, view.location));
+            }
+        });
+        for (hash, location) in unchecked {
+            if self.stopping.load(Relaxed) {
+                return;
+            }
+            let Ok(Some((segment, header))) = self.read_header(location) else { continue };
+            let full = self.hash(&Key::of(&header));
+            match self.read_parts_of(&segment, location, full, &header) {
+                Some(parts) if !self.has_all_parts(&parts) => self.drop_incomplete(&parts),
+                Some(_) => drop(self.index.update(hash, location, |view| view.unchecked = false)),
+                None => {}
             }
         }
     }

@@ -249,7 +249,8 @@ impl Shared {
     ) -> Option<Reader> {
         let source = PartsSource::new(Arc::clone(self), parts);
         if !self.has_all_parts(&parts) {
-            source.lose_value("a part is missing");
+            drop(source);
+            self.drop_incomplete(&parts);
             return None;
         }
         Some(Reader::from_source(Arc::new(source), parts.total, range))

@@ -98,10 +98,14 @@ impl Shared {
 
     /// The next segment to empty: a dead one, a sparse one, else by S3-FIFO.
     fn victim(&self, refused: &[u32]) -> Option<(Arc<Segment>, Mode)> {
-        let all: Vec<_> = self
-            .reclaimable()
-            .filter(|segment| !refused.contains(&segment.id))
-            .collect();
+        let mut all: Vec<_> = self.reclaimable().collect();
+        // Entries leave strictly oldest first: an older version must never outlive a newer one or a tombstone.
+        let first_entries = all.iter().find(|segment| segment.class == Class::Entries);
+        let first_entries = first_entries.map(|segment| segment.id);
+        all.retain(|segment| {
+            let in_turn = segment.class != Class::Entries || first_entries == Some(segment.id);
+            in_turn && !refused.contains(&segment.id)
+        });
         let sparsest = all.iter().min_by_key(|segment| segment.live_bytes())?;
         let sparse = (self.geometry.segment_bytes as f64 * SPARSE_SHARE) as u64;
         if sparsest.live_bytes() < sparse {

@@ -236,6 +236,7 @@ fn recovered_view(segment: &Segment, header: &Header, location: Location) -> Vie
     view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
     view.tombstone = header.is_tombstone();
     view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
+    view.unchecked = matches!(header.kind, Kind::Manifest | Kind::EntryManifest) && !view.tombstone;
     view.touch = tick_of(segment.last_batch_millis.load(Relaxed));
     view
 }

@@ -100,6 +100,11 @@ impl Shared {
         let problem = match self.check_record(hash, view) {
             None => return,
             Some(_) if moved(self) => return,
+            // Evicted before the last opening: nothing is wrong with the disk.
+            Some(PART_MISSING) if view.unchecked => {
+                self.forget(hash, view.location);
+                return;
+            }
             Some(problem) => problem,
         };
         report.damaged += 1;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0   fingerprint 44 | segment 20
-//! word 1   offset/8 25 | size class 8 | kind 2 | dirty 1 | hint 1 | use count 2 | touch 16 | leased 1 | tombstone 1 | keep 1 | low bits of the size 6
+//! word 1   offset/8 25 | size class 8 | kind 2 | dirty 1 | hint 1 | use count 2 | touch 16 | leased 1 | tombstone 1 | keep 1 | unchecked 1 | low bits of the size 5
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -86,7 +86,9 @@ pub(crate) struct View {
     pub(crate) freq: u8,
     /// Time of the last use, in ticks.
     pub(crate) touch: u16,
-    /// Low 6 bits of the value's size: with the size class, they tell a wrong size in a look-up.
+    /// A manifest found at opening whose parts have not been looked for yet: some may have been evicted before.
+    pub(crate) unchecked: bool,
+    /// Low 5 bits of the value's size: with the size class, they tell a wrong size in a look-up.
     pub(crate) size_low: u8,
 }
 
@@ -104,6 +106,7 @@ impl View {
             leased: false,
             freq: 0,
             touch: 0,
+            unchecked: false,
             size_low: 0,
         }
     }
@@ -158,9 +161,10 @@ const TOUCH_AT: u32 = FREQ_AT + 2;
 const LEASED_AT: u32 = TOUCH_AT + 16;
 const TOMBSTONE_AT: u32 = LEASED_AT + 1;
 const KEEP_AT: u32 = TOMBSTONE_AT + 1;
-const SIZE_LOW_AT: u32 = KEEP_AT + 1;
+const UNCHECKED_AT: u32 = KEEP_AT + 1;
+const SIZE_LOW_AT: u32 = UNCHECKED_AT + 1;
 /// The bits of a size kept in [`View::size_low`].
-pub(crate) const SIZE_LOW_MASK: u64 = 63;
+pub(crate) const SIZE_LOW_MASK: u64 = 31;
 
 /// Most segments a store can have.
 pub(crate) const MAX_SEGMENTS: u64 = 1 << SEGMENT_BITS;
@@ -183,6 +187,7 @@ impl Slot {
             | bit(view.leased, LEASED_AT)
             | bit(view.tombstone, TOMBSTONE_AT)
             | bit(view.keep, KEEP_AT)
+            | bit(view.unchecked, UNCHECKED_AT)
             | ((u64::from(view.size_low) & SIZE_LOW_MASK) << SIZE_LOW_AT);
         Slot([AtomicU64::new(word0), AtomicU64::new(word1)])
     }
@@ -213,6 +218,7 @@ impl Slot {
             dirty: bit(DIRTY_AT),
             hint: bit(HINT_AT),
             keep: bit(KEEP_AT),
+            unchecked: bit(UNCHECKED_AT),
             tombstone: bit(TOMBSTONE_AT),
             leased: bit(LEASED_AT),
             freq: (word1 >> FREQ_AT & 3) as u8,
@@ -279,7 +285,7 @@ mod tests {
         ] {
             (view.dirty, view.hint, view.keep) = (dirty, hint, keep);
             (view.tombstone, view.leased) = (tombstone, leased);
-            (view.freq, view.touch, view.size_low) = (3, 65_535, 63);
+            (view.freq, view.touch, view.size_low) = (3, 65_535, 31);
             let slot = Slot::new((1 << 44) - 1, view);
             assert_eq!(slot.view(), view);
             assert_eq!(slot.fingerprint(), (1 << 44) - 1);

@@ -147,6 +147,34 @@ impl Shared {
         None
     }
 
+    /// Whether a record found is all of its value: a manifest some of whose parts are gone is dropped.
+    pub(crate) fn is_whole(&self, hash: KeyHash, loaded: &Loaded) -> bool {
+        let is_manifest =
+            matches!(loaded.header.kind, record::Kind::Manifest | record::Kind::EntryManifest);
+        let parts = PartsOf::decode(&loaded.payload(), hash, &loaded.header);
+        match parts.filter(|_| is_manifest) {
+            Some(parts) if !self.has_all_parts(&parts) => {
+                self.drop_incomplete(&parts);
+                false
+            }
+            Some(_) => {
+                self.index.update(hash, loaded.view.location, |view| view.unchecked = false);
+                true
+            }
+            None => !is_manifest,
+        }
+    }
+
+    /// Forgets a value of which parts are gone.
+    pub(crate) fn drop_incomplete(&self, parts: &PartsOf) {
+        while let Some((manifest, _)) = self.manifest_of(parts.upload, parts.owner) {
+            if self.forget(parts.owner, manifest.location).is_some() {
+                tracing::debug!(total = parts.total, "a value of which parts were evicted is forgotten");
+            }
+        }
+        self.forget_all_parts(parts);
+    }
+
     /// Whether every part has a slot.
     pub(crate) fn has_all_parts(&self, parts: &PartsOf) -> bool {
         let there = |part| {
