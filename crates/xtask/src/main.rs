@@ -1,11 +1,13 @@
-//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen`.
+//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench`.
 //!
-//! Not part of the product: nothing here ships. Every chore reads the tree it is started in and needs no network.
+//! Not part of the product: nothing here ships. Every chore reads the tree it is started in; none but `bench`
+//! (when it lacks a peer) needs a network.
 #![allow(
     clippy::print_stdout,
     reason = "a command line tool answers on its standard output"
 )]
 
+mod bench;
 mod edges;
 mod generate;
 mod numbers;
@@ -35,6 +37,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Measures ours beside others on this machine and writes `docs/benchmarks.md`.
+    Bench(bench::Args),
 }
 
 fn main() -> Result<ExitCode> {
@@ -45,5 +49,6 @@ fn main() -> Result<ExitCode> {
         Chore::Edges => edges::run(&tree),
         Chore::Numbers => Ok(numbers::run(&tree)),
         Chore::Gen { check } => generate::run(&tree, check),
+        Chore::Bench(args) => bench::run(&tree.root, &args),
     }
 }

@@ -1,0 +1,425 @@
+//! Writes the report: `benchmarks.md` (only what lies between its markers) and the plot beside it.
+//!
+//! Everything in it comes from the results file, so it can be written again at any time. Rows that lose stay in.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use zimcache_types::Timestamp;
+
+use super::{
+    plot,
+    result::{Measured, Results, Spread, Verdict},
+    rows::{self, Experiment, Row, Unit},
+    subject::Subject,
+    text::{self, day, number},
+};
+
+const BEGIN: &str = "<!-- bench: begin; written by `make bench`, do not edit -->";
+const END: &str = "<!-- bench: end -->";
+const SERVERS: [Subject; 3] = [Subject::Zimcache, Subject::BazelRemote, Subject::Nginx];
+
+/// Writes report and plot into `out`.
+pub(super) fn write(results: &Results, out: &Path) -> Result<()> {
+    let rows = rows::all();
+    fs::write(
+        out.join("benchmarks/goals.svg"),
+        plot::goals(results, &rows),
+    )?;
+    let page = out.join("benchmarks.md");
+    let old =
+        fs::read_to_string(&page).unwrap_or_else(|_| format!("# Benchmarks\n\n{BEGIN}\n{END}\n"));
+    let (before, rest) = old
+        .split_once(BEGIN)
+        .context("the report has lost its first marker")?;
+    let (_, after) = rest
+        .split_once(END)
+        .context("the report has lost its last marker")?;
+    let body = generated(results, &rows);
+    fs::write(page, format!("{before}{BEGIN}\n\n{body}\n{END}{after}"))?;
+    Ok(())
+}
+
+fn generated(results: &Results, rows: &[Row]) -> String {
+    [
+        machine_section(results),
+        promise_section(results, rows),
+        acknowledgement_section(),
+        detail_section(results, rows),
+        store_section(results, rows),
+        check_section(results, rows),
+        condition_section(results, rows),
+    ]
+    .join("\n")
+}
+
+fn machine_section(results: &Results) -> String {
+    let machine = &results.machine;
+    let versions: Vec<String> = results
+        .versions
+        .iter()
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
+    let quick = if results.rows.values().any(|row| row.quick) {
+        "\n**Some rows come from a shortened run (`--quick`): they show that the tool works, not how fast anything is.**\n"
+    } else {
+        ""
+    };
+    format!(
+        "Machine: {}, {} cores, {:.0} GiB RAM, Linux {}, {} for the data. Server on core 0, generator on core 1.\n\
+         Beside ours: {}.\n{quick}",
+        machine.processor,
+        machine.cores,
+        machine.ram_gib,
+        machine.kernel,
+        machine.file_system,
+        versions.join(", "),
+    )
+}
+
+fn promise_section(results: &Results, rows: &[Row]) -> String {
+    let mut lines = vec![
+        "## What it must reach\n".to_owned(),
+        "![Each goal and what was reached](benchmarks/goals.svg)\n".to_owned(),
+        "Median of all rounds; in brackets least and most. A ratio is formed inside each round; shown is the median \
+         of the ratios.\n"
+            .to_owned(),
+        "| row | ZimCache | bazel-remote | nginx | reached | goal | met |".to_owned(),
+        "| --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for row in rows.iter().filter(|row| row.promised) {
+        let measured = results.rows.get(&row.id);
+        lines.push(promise_line(row, measured));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn promise_line(row: &Row, measured: Option<&Measured>) -> String {
+    let figures: Vec<String> = SERVERS
+        .iter()
+        .map(|&server| {
+            let ours = server == Subject::Zimcache;
+            let subject = if ours { row.judged } else { server };
+            cell(row.unit, measured.and_then(|measured| measured.of(subject)))
+        })
+        .collect();
+    let verdicts = measured
+        .map(|measured| measured.verdicts(row))
+        .unwrap_or_default();
+    let reached: Vec<String> = verdicts
+        .iter()
+        .map(|verdict| reached(row, verdict))
+        .collect();
+    let goals: Vec<String> = row
+        .goals
+        .iter()
+        .map(|goal| goal_text(row, goal.against, goal.bound))
+        .collect();
+    let met = if verdicts.len() < row.goals.len() {
+        "not measured"
+    } else if verdicts.iter().all(|verdict| verdict.met) {
+        "yes"
+    } else {
+        "**no**"
+    };
+    format!(
+        "| {} | {} | {} | {} | {met} |",
+        row.title,
+        figures.join(" | "),
+        or_dash(&reached.join("<br>")),
+        goals.join("<br>"),
+    )
+}
+
+fn reached(row: &Row, verdict: &Verdict) -> String {
+    let Spread {
+        median,
+        least,
+        most,
+        ..
+    } = verdict.spread;
+    match verdict.goal.against {
+        Some(peer) => format!(
+            "{}× {} ({}–{})",
+            number(median),
+            peer.name(),
+            number(least),
+            number(most)
+        ),
+        None => format!("{} {}", number(median), row.unit.name()),
+    }
+}
+
+/// A goal in words.
+pub(super) fn goal_text(row: &Row, against: Option<Subject>, bound: f64) -> String {
+    let sign = if row.unit.more_is_better() {
+        "≥"
+    } else {
+        "≤"
+    };
+    match against {
+        Some(peer) => format!("{sign} {}× {}", text::bound(bound), peer.name()),
+        None => format!("{sign} {} {}", text::bound(bound), row.unit.name()),
+    }
+}
+
+fn acknowledgement_section() -> String {
+    let mut lines = vec![
+        "## What an acknowledgement means\n".to_owned(),
+        "| server | when it says \"stored\" | checked on a read |".to_owned(),
+        "| --- | --- | --- |".to_owned(),
+    ];
+    for subject in SERVERS.into_iter().chain([Subject::FilePerBlob]) {
+        lines.push(format!(
+            "| {} | {} | {} |",
+            subject.name(),
+            subject.acknowledgement(),
+            subject.read_check()
+        ));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The figures beside a sample that the table of all server rows shows: name, title.
+const DETAILS: [(&str, &str); 7] = [
+    ("requests_per_s", "requests/s"),
+    ("mib_per_s", "MiB/s"),
+    ("p50_us", "p50 µs"),
+    ("p99_us", "p99 µs"),
+    ("p999_us", "p99.9 µs"),
+    ("server_cores", "server core"),
+    ("generator_cores", "generator core"),
+];
+
+fn detail_section(results: &Results, rows: &[Row]) -> String {
+    let titles: Vec<&str> = DETAILS.iter().map(|(_, title)| *title).collect();
+    let mut lines = vec![
+        "## Rates, latency, and who was the limit\n".to_owned(),
+        "A server core near 1 means that the server was the limit; a generator core near 1 with an idle server core \
+         would mean that the generator was. Open loop: requests come at random times at the given rate whatever the \
+         server does, and latency counts from the time a request was due.\n"
+            .to_owned(),
+        format!("| row | server | {} | failed |", titles.join(" | ")),
+        format!("| --- | --- |{} --- |", " --- |".repeat(DETAILS.len())),
+    ];
+    for row in rows {
+        let steady = matches!(
+            row.experiment,
+            Experiment::Steady(_) | Experiment::Histogram
+        );
+        let Some(measured) = results.rows.get(&row.id).filter(|_| steady) else {
+            continue;
+        };
+        for &subject in row.subjects.iter().filter(|&&s| measured.of(s).is_some()) {
+            let figures = DETAILS.map(|(name, _)| optional(measured.extra(subject, name)));
+            lines.push(format!(
+                "| {} | {} | {} | {} |",
+                row.title,
+                subject.name(),
+                figures.join(" | "),
+                optional(measured.extra(subject, "errors")),
+            ));
+        }
+    }
+    lines.extend(memory_lines(results));
+    lines.join("\n") + "\n"
+}
+
+/// What the memory rows noted beside their figure, as sentences.
+fn memory_lines(results: &Results) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for id in ["index-10m", "rss-1m", "rss-1m-restarted", "rss-streaming"] {
+        let Some(measured) = results.rows.get(id) else {
+            continue;
+        };
+        for subject in [Subject::Store, Subject::Zimcache, Subject::BazelRemote] {
+            let Some(spread) = measured.of(subject) else {
+                continue;
+            };
+            let names = measured
+                .samples
+                .iter()
+                .flat_map(|sample| sample.extra.keys());
+            let mut names: Vec<&String> = names.collect();
+            names.sort();
+            names.dedup();
+            let notes: Vec<String> = names
+                .into_iter()
+                .filter_map(|name| {
+                    Some(format!("{name} {}", number(measured.extra(subject, name)?)))
+                })
+                .collect();
+            lines.push(format!(
+                "- `{id}`, {}: {}; {}",
+                subject.name(),
+                number(spread.median),
+                or_dash(&notes.join(", "))
+            ));
+        }
+    }
+    lines
+}
+
+fn store_section(results: &Results, rows: &[Row]) -> String {
+    let mut lines = vec![
+        "## The store alone\n".to_owned(),
+        "The engine called directly, threads on all cores, against one file per blob (create, write, fdatasync, \
+         rename, fsync of the folder). Both hash the body before they acknowledge.\n"
+            .to_owned(),
+        "| row | store | p50 / p99 µs | bytes written ÷ payload | syncs/s | file per blob | p50 / p99 µs | ratio |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    let ours = Subject::Store;
+    let files = Subject::FilePerBlob;
+    for row in rows {
+        let is_store = matches!(
+            row.experiment,
+            Experiment::StorePut { .. } | Experiment::StoreGet { .. }
+        );
+        let Some(measured) = results.rows.get(&row.id).filter(|_| is_store) else {
+            continue;
+        };
+        let latency = |subject| {
+            let at = |name| optional(measured.extra(subject, name));
+            format!("{} / {}", at("p50_us"), at("p99_us"))
+        };
+        lines.push(format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.title,
+            cell(row.unit, measured.of(ours)),
+            latency(ours),
+            optional(measured.extra(ours, "written_per_payload")),
+            optional(measured.extra(ours, "syncs_per_s")),
+            cell(row.unit, measured.of(files)),
+            latency(files),
+            times(measured.ratio(ours, files)),
+        ));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn check_section(results: &Results, rows: &[Row]) -> String {
+    let mut lines = vec![
+        "## Is the generator right?\n".to_owned(),
+        "The same server and URL, our generator and wrk in turn on the same core.\n".to_owned(),
+        "| row | ours | generator core | wrk | ours ÷ wrk |".to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for row in rows {
+        let is_check = matches!(row.experiment, Experiment::CrossCheck(_));
+        let Some(measured) = results.rows.get(&row.id).filter(|_| is_check) else {
+            continue;
+        };
+        lines.push(format!(
+            "| {} | {} | {} | {} | {} |",
+            row.title,
+            cell(row.unit, measured.of(Subject::Generator)),
+            optional(measured.extra(Subject::Generator, "generator_cores")),
+            cell(row.unit, measured.of(Subject::Wrk)),
+            times(measured.ratio(Subject::Generator, Subject::Wrk)),
+        ));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn condition_section(results: &Results, rows: &[Row]) -> String {
+    let mut lines = vec![
+        "## Each row: how to measure it again, and what else went on\n".to_owned(),
+        "Every sample of every round is in [results.json](benchmarks/results.json).\n".to_owned(),
+        "| command | taken | rounds | load average before | processors busy otherwise |".to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for row in rows {
+        let Some(measured) = results.rows.get(&row.id) else {
+            continue;
+        };
+        let rounds = measured.samples.iter().map(|sample| sample.round + 1).max();
+        lines.push(format!(
+            "| `cargo xtask bench {}` | {}{} | {} | {:.2} | {:.0} %{} |",
+            row.id,
+            day(Timestamp(measured.taken_at)),
+            if measured.quick { " (quick)" } else { "" },
+            rounds.unwrap_or_default(),
+            measured.noise.load,
+            measured.noise.busy * 100.0,
+            if measured.noise.is_quiet() {
+                ""
+            } else {
+                " (too busy)"
+            },
+        ));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Median with bounds, and the unit.
+fn cell(unit: Unit, spread: Option<Spread>) -> String {
+    let Some(Spread {
+        median,
+        least,
+        most,
+        count,
+    }) = spread
+    else {
+        return "–".to_owned();
+    };
+    let unit = match unit {
+        Unit::PerSecond => "/s".to_owned(),
+        other => format!(" {}", other.name()),
+    };
+    if count == 1 {
+        return format!("{}{unit}", number(median));
+    }
+    format!(
+        "{}{unit} ({}–{})",
+        number(median),
+        number(least),
+        number(most)
+    )
+}
+
+fn times(spread: Option<Spread>) -> String {
+    spread.map_or_else(
+        || "–".to_owned(),
+        |spread| {
+            format!(
+                "{}× ({}–{})",
+                number(spread.median),
+                number(spread.least),
+                number(spread.most)
+            )
+        },
+    )
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), number)
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "–" } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_around_the_markers_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("benchmarks")).unwrap();
+        let page = folder.path().join("benchmarks.md");
+        fs::write(
+            &page,
+            format!("above\n{BEGIN}\nstale words\n{END}\nbelow\n"),
+        )
+        .unwrap();
+        for _ in 0..2 {
+            write(&Results::default(), folder.path()).unwrap();
+            let text = fs::read_to_string(&page).unwrap();
+            assert!(text.starts_with("above\n") && text.ends_with("\nbelow\n"));
+            assert!(!text.contains("stale words") && text.contains("not measured"));
+        }
+    }
+}

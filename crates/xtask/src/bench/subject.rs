@@ -1,0 +1,68 @@
+//! Who is measured, and what each of them means by "stored".
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Someone who is measured.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Subject {
+    /// Our server.
+    Zimcache,
+    /// bazel-remote, the peer most alike.
+    BazelRemote,
+    /// nginx: a file server that checks nothing.
+    Nginx,
+    /// Our store, called directly.
+    Store,
+    /// One file per blob, called directly.
+    FilePerBlob,
+    /// A server that only answers, to find the generator's own limit.
+    NullServer,
+    /// Our load generator.
+    Generator,
+    /// The load generator wrk, as a check of ours.
+    Wrk,
+}
+
+impl Subject {
+    /// Its name for people.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Subject::Zimcache => "ZimCache",
+            Subject::BazelRemote => "bazel-remote",
+            Subject::Nginx => "nginx",
+            Subject::Store => "ZimCache's store",
+            Subject::FilePerBlob => "file per blob",
+            Subject::NullServer => "null server",
+            Subject::Generator => "our generator",
+            Subject::Wrk => "wrk",
+        }
+    }
+
+    /// What has happened when it says that an upload succeeded.
+    pub(super) const fn acknowledgement(self) -> &'static str {
+        match self {
+            Subject::Zimcache | Subject::Store => {
+                "SHA-256 verified, data and record synced to disk (fdatasync)"
+            }
+            Subject::BazelRemote => "SHA-256 verified, file synced, its folder not",
+            Subject::Nginx => "nothing verified, nothing synced",
+            Subject::FilePerBlob => {
+                "SHA-256 verified; file synced (fdatasync), renamed, folder synced"
+            }
+            Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
+        }
+    }
+
+    /// What a read checks.
+    pub(super) const fn read_check(self) -> &'static str {
+        match self {
+            Subject::Zimcache | Subject::Store => "checksum of every 64 KiB and the whole key",
+            Subject::BazelRemote | Subject::Nginx | Subject::FilePerBlob => "nothing",
+            Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
+        }
+    }
+}
