@@ -132,6 +132,88 @@ async fn an_idle_http2_connection_is_closed_although_it_pings() {
     assert!(since.elapsed() >= Duration::from_millis(200));
 }
 
+/// A connection that speaks frames.
+async fn frames(server: &Server, settings: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    stream.write_all(preface).await.unwrap();
+    stream.write_all(&frame(4, 0, 0, settings)).await.unwrap();
+    stream
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// HEADERS of a whole GET request: pseudo headers and more, each as a literal.
+fn get_frame(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let literal = |text: &str| {
+        let length = u8::try_from(text.len()).unwrap();
+        [&[length][..], text.as_bytes()].concat()
+    };
+    let mut block = vec![0x82, 0x86, 0x04];
+    block.extend(literal(path));
+    block.push(0x01);
+    block.extend(literal("test"));
+    for (name, value) in more {
+        block.push(0x00);
+        block.extend(literal(name));
+        block.extend(literal(value));
+    }
+    frame(1, 0x05, 1, &block)
+}
+
+/// The kinds of the frames that come for the stream, until one ends it or the connection.
+async fn kinds_received(stream: &mut TcpStream) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        if within(stream.read_exact(&mut head)).await.is_err() {
+            return kinds;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        within(stream.read_exact(&mut payload)).await.unwrap();
+        kinds.push(head[3]);
+        let ends_stream = matches!(head[3], 0 | 1) && head[4] & 1 == 1;
+        if ends_stream || matches!(head[3], 3 | 7) {
+            return kinds;
+        }
+    }
+}
+
+#[tokio::test]
+async fn headers_that_belong_to_http1_or_hide_a_line_end_are_refused() {
+    const HEADERS: u8 = 1;
+    let server = Server::start().await;
+    let mut honest = frames(&server, &[]).await;
+    honest
+        .write_all(&get_frame("/health", &[("x", "y")]))
+        .await
+        .unwrap();
+    assert!(kinds_received(&mut honest).await.contains(&HEADERS));
+    for bad in [
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("te", "gzip"),
+        ("X-Upper", "y"),
+        ("x", "a\r\nb: c"),
+        ("x\r\n", "y"),
+        ("x", "a\0b"),
+        (":path", "/again"),
+    ] {
+        let mut stream = frames(&server, &[]).await;
+        stream
+            .write_all(&get_frame("/health", &[bad]))
+            .await
+            .unwrap();
+        let kinds = kinds_received(&mut stream).await;
+        assert!(!kinds.contains(&HEADERS), "{bad:?} {kinds:?}");
+    }
+    assert_eq!(server.get("/health").await.status, 200);
+}
+
 /// A stream whose client never opens its window holds a connection no longer than a body may pause.
 #[tokio::test]
 async fn a_stream_that_is_not_read_ends_its_connection() {
@@ -142,21 +224,9 @@ async fn a_stream_that_is_not_read_ends_its_connection() {
     let body = vec![b'x'; 1 << 20];
     let path = format!("/cas/{}", sha256(&body));
     assert_eq!(server.put(&path, &body).await.status, 200);
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
-    // SETTINGS with an initial window of zero.
-    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
-    stream.write_all(&settings).await.unwrap();
-    // HEADERS: :method GET, :scheme http, :path literal, :authority literal.
-    let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
-    block.extend_from_slice(path.as_bytes());
-    block.extend_from_slice(b"\x01\x04test");
-    let mut frame = vec![0, 0, block.len() as u8, 1, 0x05, 0, 0, 0, 1];
-    frame.extend_from_slice(&block);
-    stream.write_all(&frame).await.unwrap();
+    // An initial window of zero: nothing of a body may be sent.
+    let mut stream = frames(&server, &[0, 4, 0, 0, 0, 0]).await;
+    stream.write_all(&get_frame(&path, &[])).await.unwrap();
     let mut received = Vec::new();
     within(stream.read_to_end(&mut received)).await.ok();
     assert!(received.len() < body.len());
