@@ -12,7 +12,7 @@ use zimcache_store::{StoreStats, testing::conformance::Stores};
 use zimcache_types::{ByteSize, ManualClock, Timestamp};
 
 /// Longest time one call of a store may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A store of this size with the smallest segments.
 pub(crate) fn config(mib: u64) -> StoreConfig {
@@ -106,8 +106,9 @@ impl Rig {
     /// The end of the disk's log, as text.
     pub(crate) fn disk_log(&self) -> String {
         let log = self.disk.log();
-        let last = log.iter().rev().take(40).rev();
-        last.map(|operation| format!("  {operation}\n")).collect()
+        let last = log.len().saturating_sub(40);
+        let lines: Vec<String> = log[last..].iter().map(ToString::to_string).collect();
+        lines.join("\n")
     }
 
     /// Stops the node in an orderly way and opens it again.

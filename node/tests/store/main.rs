@@ -3,6 +3,14 @@
 //! Every row is seeded, prints what it did, and on failure prints the seed and how to replay it. Volumes are those
 //! of every CI run; `ZIMCACHE_TEST_SCALE=50` makes them fifty times as large.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests report by panicking, and rows print what they did"
+)]
+
 mod contract;
 mod crash;
 mod full_disk;

@@ -41,7 +41,7 @@ fn a_hundred_restarts_do_not_shrink_the_store() {
     let mut kept = Vec::new();
     let restarts = scaled(100);
     for round in 0..restarts {
-        for _ in 0..1 + rng.below(3) {
+        for _ in 0..=rng.below(3) {
             kept.push((round, put(&rig, round, 200 + round as usize)));
         }
         let seed = rng.next_u64();

@@ -2,11 +2,12 @@
 //! the same segment.
 
 use zimcache_node::testing::{Fault, FaultKind, OpKind, SimRng};
-use zimcache_types::Code;
+use zimcache_store::{EntryMeta, Precondition};
+use zimcache_types::{Code, EntryKey, EntryKind};
 
 use crate::{
     harness::Rig,
-    ops::{Mix, Model, Op, Value, sequence},
+    ops::{Mix, Model, Op, Value, sequence, team},
     volume::Row,
 };
 
@@ -93,13 +94,13 @@ fn read_only_or_not(rig: &mut Rig, trouble: Trouble) -> Result<(), String> {
         });
     }
     let stores = rig.stores();
-    let key = crate::ops::key(20);
+    let key = EntryKey::new(team().clone(), EntryKind::Ccache, "probe").unwrap();
     let mut refusal = None;
     for _ in 0..50 {
         let writer = rig.wait(async {
             let put = stores
                 .entries
-                .put(&key, Default::default(), Default::default(), None);
+                .put(&key, EntryMeta::default(), Precondition::None, None);
             put.await?.commit().await
         })?;
         refusal = Some(writer.map_err(|error| error.code()));
