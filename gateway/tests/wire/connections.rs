@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
 use zimcache_config::GatewayConfig;
 
 use crate::support::{Client, Server, get, put, sha256, within};
@@ -17,10 +18,9 @@ fn patient(config: &mut GatewayConfig) {
     config.body_timeout = LONG;
 }
 
-/// The connection ends without another byte, no earlier than the timeout says.
-async fn ends_after(client: &mut Client, since: Instant, timeout: Duration) {
+/// The connection ends without another byte, long before any other wait would have ended it.
+async fn ends(client: &mut Client) {
     assert_eq!(client.rest().await, "");
-    assert!(since.elapsed() >= timeout, "{:?}", since.elapsed());
 }
 
 #[tokio::test]
@@ -30,9 +30,8 @@ async fn a_silent_connection_is_closed_before_its_first_byte() {
         config.first_byte_timeout = SHORT;
     })
     .await;
-    let since = Instant::now();
     let mut client = server.connect().await;
-    ends_after(&mut client, since, SHORT).await;
+    ends(&mut client).await;
 }
 
 #[tokio::test]
@@ -43,16 +42,16 @@ async fn a_header_that_trickles_in_is_cut_off() {
     })
     .await;
     let mut client = server.connect().await;
-    let since = Instant::now();
     let mut pace = tokio::time::interval(SHORT / 4);
-    for byte in get("/health").bytes().take(8) {
+    let header = format!("GET /health HTTP/1.1\r\nX: {}", "x".repeat(1000));
+    for byte in header.bytes() {
         pace.tick().await;
-        client.send([byte]).await;
-        if since.elapsed() >= SHORT / 2 {
-            break;
+        // Fails once the server has had enough.
+        if client.stream.write_all(&[byte]).await.is_err() {
+            return;
         }
     }
-    ends_after(&mut client, since, SHORT).await;
+    panic!("the server took a byte every {pace:?} for ever");
 }
 
 #[tokio::test]
@@ -63,9 +62,8 @@ async fn a_preface_that_never_ends_is_cut_off() {
     })
     .await;
     let mut client = server.connect().await;
-    let since = Instant::now();
     client.send("PRI * HTTP/2.0\r\n").await;
-    ends_after(&mut client, since, SHORT).await;
+    ends(&mut client).await;
 }
 
 #[tokio::test]
@@ -78,9 +76,7 @@ async fn an_idle_connection_is_closed_between_requests() {
     let mut client = server.connect().await;
     client.send(get("/health")).await;
     assert_eq!(client.reply().await.status, 200);
-    let since = Instant::now();
-    assert_eq!(client.rest().await, "");
-    assert!(since.elapsed() >= SHORT / 2);
+    ends(&mut client).await;
 }
 
 #[tokio::test]
@@ -102,24 +98,25 @@ async fn an_upload_that_pauses_is_408_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_slow_upload_that_goes_on_is_not_cut() {
+    const PAUSE: Duration = Duration::from_secs(2);
     let server = Server::with(|config| {
         patient(config);
-        config.body_timeout = SHORT;
+        config.body_timeout = PAUSE;
     })
     .await;
-    let body = vec![b'x'; 10];
+    let body = vec![b'x'; 25];
     let request = put(&format!("/cas/{}", sha256(&body)), &body);
     let (head, body) = request.split_at(request.len() - body.len());
     let mut client = server.connect().await;
     client.send(head).await;
     let since = Instant::now();
-    let mut pace = tokio::time::interval(SHORT / 4);
+    let mut pace = tokio::time::interval(PAUSE / 20);
     for byte in body {
         pace.tick().await;
         client.send([*byte]).await;
     }
     assert_eq!(client.reply().await.status, 200);
-    assert!(since.elapsed() > SHORT);
+    assert!(since.elapsed() > PAUSE);
 }
 
 #[tokio::test]
@@ -130,8 +127,7 @@ async fn a_reader_that_stops_reading_is_cut_off() {
     })
     .await;
     let body = vec![b'x'; 64 << 20];
-    let path = format!("/cas/{}", sha256(&body));
-    assert_eq!(server.put(&path, &body).await.status, 200);
+    let path = server.stock(&body).await;
     let mut client = server.connect().await;
     client.send(get(&path)).await;
     let gauge = "zimcache_connections 1\n";
@@ -156,9 +152,7 @@ async fn a_body_cut_short_leaves_nothing() {
     ] {
         let mut client = server.connect().await;
         client.send(&request[..length]).await;
-        tokio::io::AsyncWriteExt::shutdown(&mut client.stream)
-            .await
-            .unwrap();
+        client.stream.shutdown().await.unwrap();
         let answer = client.rest().await;
         assert!(!answer.contains(" 200 "), "{answer}");
     }
@@ -174,9 +168,7 @@ async fn a_length_that_is_too_short_makes_the_digest_wrong_and_the_rest_a_bad_re
     let mut client = server.connect().await;
     client.send(request).await;
     assert_eq!(client.reply().await.status, 400);
-    tokio::io::AsyncWriteExt::shutdown(&mut client.stream)
-        .await
-        .unwrap();
+    client.stream.shutdown().await.unwrap();
     let rest = client.rest().await;
     assert!(
         rest.is_empty() || rest.starts_with("HTTP/1.1 400"),
@@ -349,7 +341,7 @@ async fn a_drain_cuts_what_does_not_finish_in_time() {
 
 #[tokio::test]
 async fn a_unix_socket_serves_the_same() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("zimcache.sock");
     let store = zimcache_store::memory::MemoryStore::default();

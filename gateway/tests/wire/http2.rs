@@ -1,6 +1,6 @@
 //! HTTP/2 with prior knowledge on the same port.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -116,7 +116,6 @@ async fn an_idle_http2_connection_is_closed_although_it_pings() {
     })
     .await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let since = Instant::now();
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         .await
@@ -129,7 +128,6 @@ async fn an_idle_http2_connection_is_closed_although_it_pings() {
     stream.write_all(&ping).await.unwrap();
     let mut scrap = Vec::new();
     within(stream.read_to_end(&mut scrap)).await.unwrap();
-    assert!(since.elapsed() >= Duration::from_millis(200));
 }
 
 /// A connection that speaks frames.
@@ -222,8 +220,7 @@ async fn a_stream_that_is_not_read_ends_its_connection() {
     })
     .await;
     let body = vec![b'x'; 1 << 20];
-    let path = format!("/cas/{}", sha256(&body));
-    assert_eq!(server.put(&path, &body).await.status, 200);
+    let path = server.stock(&body).await;
     // An initial window of zero: nothing of a body may be sent.
     let mut stream = frames(&server, &[0, 4, 0, 0, 0, 0]).await;
     stream.write_all(&get_frame(&path, &[])).await.unwrap();

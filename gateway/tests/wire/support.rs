@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -85,6 +86,19 @@ impl Server {
 
     pub(crate) async fn put(&self, path: &str, body: &[u8]) -> Reply {
         self.ask(put(path, body)).await
+    }
+
+    /// Puts a blob straight into the store, and gives its path.
+    pub(crate) async fn stock(&self, body: &[u8]) -> String {
+        let digest = Digest::of(Function::Sha256, body);
+        let namespace = Namespace::default();
+        let created = self
+            .store
+            .create(&namespace, &digest, CreateOptions::default());
+        let mut writer = created.await.unwrap();
+        writer.write(Bytes::copy_from_slice(body)).await.unwrap();
+        writer.commit().await.unwrap();
+        format!("/cas/{}", digest.hash)
     }
 
     /// Begins to drain.
