@@ -384,6 +384,12 @@ fn segment_limit(
     let limit =
         (effective.saturating_sub(2 * PAGE as u64) / meta.segment_bytes).min(MAX_SEGMENTS - 1);
     let needed = MIN_CAPACITY.as_u64().min(MIN_SEGMENTS * meta.segment_bytes);
+    let configured = config.max_size.as_u64() / meta.segment_bytes;
+    if limit < MIN_SEGMENTS && files > 0 && configured > MIN_SEGMENTS {
+        // What the store holds is worth serving on a full disk; writes are refused until there is room.
+        tracing::warn!(free_bytes = free, "the disk is full; the store cannot grow");
+        return Ok(MIN_SEGMENTS as usize);
+    }
     if limit < MIN_SEGMENTS {
         let needed = ByteSize(needed.max((MIN_SEGMENTS + 1) * meta.segment_bytes));
         return Err(OpenError::TooSmall {

@@ -192,6 +192,19 @@ impl Space {
         self.changed.notify_all();
     }
 
+    /// Files may be added again once the disk has room for `bytes`.
+    pub(crate) fn grow_again_with_room(&self, bytes: u64) {
+        if self.pool.lock().grows {
+            return;
+        }
+        if self.disk.free_bytes().is_ok_and(|free| free >= bytes) {
+            let mut pool = self.pool.lock();
+            pool.grows = true;
+            pool.stuck = false;
+            self.changed.notify_all();
+        }
+    }
+
     /// Whether segments should be reclaimed.
     pub(crate) fn is_short(&self) -> bool {
         let pool = self.pool.lock();
