@@ -41,6 +41,19 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Turns findings into an error.
+    ///
+    /// # Errors
+    /// Their count and the first ones.
+    pub fn demand_clean(&self) -> Result<()> {
+        if self.findings.is_empty() {
+            return Ok(());
+        }
+        let shown = &self.findings[..self.findings.len().min(FINDINGS_SHOWN)];
+        let all = self.findings.len();
+        bail!("{all} findings during the load:\n  {}", shown.join("\n  "))
+    }
+
     /// Adds another tally.
     pub fn add(&mut self, other: Tally) {
         self.blobs += other.blobs;
@@ -101,7 +114,7 @@ struct Writer {
     ledger: Arc<Ledger>,
     number: u64,
     random: Random,
-    recent: Option<String>,
+    recent: Option<(String, usize)>,
     tally: Tally,
 }
 
@@ -159,7 +172,7 @@ impl Writer {
                 self.ledger.blob_acked(&hash, length_bytes)?;
                 self.tally.blobs += 1;
                 self.tally.payload_bytes += length_bytes as u64;
-                self.recent = Some(hash);
+                self.recent = Some((hash, length_bytes));
             }
             503 | 507 => self.tally.refused += 1,
             _ => self.find(&format!("PUT of a blob: {status}"), &text),
@@ -210,7 +223,7 @@ impl Writer {
     }
 
     fn read_blob(&mut self) {
-        let Some(hash) = self.recent.clone() else {
+        let Some((hash, length_bytes)) = self.recent.clone() else {
             return;
         };
         let Some((status, body)) = self.send("GET", &format!("/cas/{hash}"), None) else {
@@ -222,7 +235,7 @@ impl Writer {
         }
         if status != 200 && status != 503 {
             self.find(
-                &format!("GET of an acknowledged blob {hash}: {status}"),
+                &format!("GET of acknowledged blob {hash} of {length_bytes} bytes: {status}"),
                 &body,
             );
         }

@@ -52,12 +52,13 @@ impl Project {
         })
     }
 
-    fn ccache(&self, remote: &str) -> Tool {
+    fn ccache(&self, name: &str, remote: &str) -> Tool {
         let folder = self.folder.path();
         let tool = Tool::new("ccache", 120)
             .env("HOME", folder)
             .env("CCACHE_DIR", folder.join("ccache"))
             .env("CCACHE_CONFIGPATH", "/dev/null")
+            .env("CCACHE_NAMESPACE", name)
             .env("CCACHE_REMOTE_STORAGE", remote)
             .current_dir(&folder.join("source"));
         if self.remote_only {
@@ -67,8 +68,8 @@ impl Project {
         }
     }
 
-    /// Wipes everything local, then compiles every file.
-    fn compile(&self, remote: &str) -> Result<Compiled> {
+    /// Wipes everything local, then compiles every file. Builds of another `name` share no objects.
+    fn compile(&self, name: &str, remote: &str) -> Result<Compiled> {
         for name in ["ccache", "objects"] {
             let path = self.folder.path().join(name);
             if path.exists() {
@@ -80,7 +81,7 @@ impl Project {
         std::thread::scope(|scope| -> Result<()> {
             let worker = || -> Result<()> {
                 while let Some(file) = self.files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.compile_one(remote, file)?;
+                    self.compile_one(name, remote, file)?;
                 }
                 Ok(())
             };
@@ -90,7 +91,7 @@ impl Project {
                 .try_for_each(|worker| worker.join().expect("a compiling thread"))
         })?;
         Ok(Compiled {
-            statistics: self.statistics(remote)?,
+            statistics: self.statistics(name, remote)?,
             objects: self.objects()?,
         })
     }
@@ -104,7 +105,7 @@ impl Project {
             .with_extension("o")
     }
 
-    fn compile_one(&self, remote: &str, file: &str) -> Result<()> {
+    fn compile_one(&self, name: &str, remote: &str, file: &str) -> Result<()> {
         let flags = [
             "gcc",
             "-O0",
@@ -113,7 +114,7 @@ impl Project {
             "-I.",
             "-Icommon",
         ];
-        self.ccache(remote)
+        self.ccache(name, remote)
             .args(flags)
             .args(["-c", file, "-o"])
             .args([self.object(file)])
@@ -121,8 +122,8 @@ impl Project {
         Ok(())
     }
 
-    fn statistics(&self, remote: &str) -> Result<BTreeMap<String, u64>> {
-        let output = self.ccache(remote).args(["--print-stats"]).run_ok()?;
+    fn statistics(&self, name: &str, remote: &str) -> Result<BTreeMap<String, u64>> {
+        let output = self.ccache(name, remote).args(["--print-stats"]).run_ok()?;
         let text = String::from_utf8(output.stdout)?;
         let pairs = text.lines().filter_map(|line| line.split_once('\t'));
         let parse = |(name, count): (&str, &str)| Some((name.to_owned(), count.parse().ok()?));
@@ -195,30 +196,30 @@ fn a_second_compilation_hits_in_every_layout_also_after_a_kill_and_during_churn(
     let server = serve.start()?;
     let mut firsts = Vec::new();
     for layout in LAYOUTS {
-        let first = project.compile(&remote(&server.url(), layout))?;
+        let first = project.compile(layout, &remote(&server.url(), layout))?;
         project.check_first(&first).context(layout)?;
-        let second = project.compile(&remote(&server.url(), layout))?;
+        let second = project.compile(layout, &remote(&server.url(), layout))?;
         project.check_second(&first, &second).context(layout)?;
         firsts.push(first);
     }
     server.kill_9()?;
     let server = serve.start()?;
     for (layout, first) in LAYOUTS.into_iter().zip(&firsts) {
-        let again = project.compile(&remote(&server.url(), layout))?;
+        let again = project.compile(layout, &remote(&server.url(), layout))?;
         let what = || format!("{layout}, after kill -9");
         project.check_second(first, &again).with_context(what)?;
     }
     let churn = Churn::start(server.address(), "ccache");
     let mut during = Ok(());
     for (layout, first) in LAYOUTS.into_iter().zip(&firsts) {
-        let again = project.compile(&remote(&server.url(), layout));
+        let again = project.compile(layout, &remote(&server.url(), layout));
         let checked = again.and_then(|again| project.check_second(first, &again));
         during = during.and(checked.with_context(|| format!("{layout}, during churn")));
     }
     let churned = churn.finish()?;
     during?;
     for (layout, first) in LAYOUTS.into_iter().zip(&firsts) {
-        let again = project.compile(&remote(&server.url(), layout))?;
+        let again = project.compile(layout, &remote(&server.url(), layout))?;
         let what = || format!("{layout}, after churn");
         project.check_second(first, &again).with_context(what)?;
     }
@@ -239,9 +240,9 @@ fn a_new_machine_fills_its_local_ccache_from_the_server() -> Result<()> {
     let storage = scratch("store")?;
     let server = Serve::on(&storage.path().join("store"), "2GB").start()?;
     let remote = remote(&server.url(), "subdirs");
-    let first = project.compile(&remote)?;
+    let first = project.compile("new", &remote)?;
     project.check_first(&first)?;
-    let second = project.compile(&remote)?;
+    let second = project.compile("new", &remote)?;
     project.check_second(&first, &second)?;
     let kept = project.folder.path().join("ccache");
     ensure!(has_results(&kept)?, "nothing was kept locally");

@@ -43,13 +43,16 @@ fn nothing_acknowledged_is_lost_or_wrong_after_kills_under_load() -> Result<()> 
         // The gap is the fault's moment, not a wait for something.
         std::thread::sleep(Duration::from_millis(200 + random.below(2_800)));
         let evicted = evicted_records(&server)?;
+        let log = server.log_tail();
         server.kill_9()?;
         let tally = load.finish()?;
         ensure!(
             evicted == 0,
             "{evicted} records were evicted: the store is too small"
         );
-        ensure!(tally.findings.is_empty(), "{:?}", tally.findings);
+        tally
+            .demand_clean()
+            .with_context(|| format!("before kill {kill}, log:\n{log}"))?;
         ensure!(tally.refused == 0, "{} writes refused", tally.refused);
         ensure!(tally.blobs > 0, "nothing was written before kill {kill}");
         total.add(tally);

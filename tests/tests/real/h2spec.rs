@@ -14,7 +14,8 @@ use zimcache_tests::server::Serve;
 
 const CASES: u32 = 145;
 const MAY_FAIL: u32 = 2;
-const MODULE: &str = "module tool\n\ngo 1.24\n\nrequire github.com/summerwind/h2spec v2.2.1+incompatible\n";
+const MODULE: &str =
+    "module tool\n\ngo 1.24\n\nrequire github.com/summerwind/h2spec v2.2.1+incompatible\n";
 const PACKAGE: &str = "github.com/summerwind/h2spec/cmd/h2spec";
 
 #[test]
@@ -38,11 +39,21 @@ fn the_h2c_port_passes_the_conformance_suite() -> Result<()> {
     let text = said(&output);
     let (cases, failed) = totals(&text).with_context(|| text.clone())?;
     ensure!(cases == CASES, "{cases} cases ran:\n{text}");
-    ensure!(failed <= MAY_FAIL, "{failed} cases failed:\n{}", failures(&text));
+    ensure!(
+        failed <= MAY_FAIL,
+        "{failed} cases failed:\n{}",
+        failures(&text)
+    );
     let alive = http::once(server.address(), "GET", &path, &[], None)?;
-    ensure!(alive.status == 200 && alive.body == body, "afterwards: {}", alive.status);
+    ensure!(
+        alive.status == 200 && alive.body == body,
+        "afterwards: {}",
+        alive.status
+    );
     server.stop()?;
-    say(&format!("h2spec: {cases} cases, {failed} failed (at most {MAY_FAIL} may)"));
+    say(&format!(
+        "h2spec: {cases} cases, {failed} failed (at most {MAY_FAIL} may)"
+    ));
     Ok(())
 }
 
@@ -53,14 +64,21 @@ fn h2spec() -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    let go = ["go", "/usr/local/go/bin/go"].into_iter().find(|name| has_program(name));
+    let go = ["go", "/usr/local/go/bin/go"]
+        .into_iter()
+        .find(|name| has_program(name));
     let go = go.context("no h2spec in the cache folder and no Go to build it")?;
     std::fs::create_dir_all(&programs)?;
     let module = scratch("go")?;
     std::fs::write(module.path().join("go.mod"), MODULE)?;
     let built = module.path().join("h2spec");
     Tool::new(go, 500)
-        .args([Path::new("build"), Path::new("-o"), &built, Path::new(PACKAGE)])
+        .args([
+            Path::new("build"),
+            Path::new("-o"),
+            &built,
+            Path::new(PACKAGE),
+        ])
         .env("GOFLAGS", "-mod=mod -buildvcs=false")
         .env("GOTOOLCHAIN", "local")
         .env("GOTELEMETRY", "off")

@@ -15,6 +15,7 @@ mod churn;
 mod crash;
 mod damage;
 mod full_disk;
+mod h2spec;
 mod hostile;
 mod power_cut;
 mod sync;
