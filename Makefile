@@ -37,7 +37,7 @@ real: ## real build tools, kills, power cuts and full disks against the real bin
 doc: ## tests in the documentation, and the documentation itself
 	@.ci/test doc
 
-bench: ## compares with other servers; writes docs/benchmarks.md (about an hour)
+bench: ## compares with other servers; writes docs/benchmarks.md (about 45 minutes)
 	@.ci/needs bench
 	cargo build --release --locked --bin zim
 	ZIM_BIN="$${CARGO_TARGET_DIR:-target}/release/zim" cargo run --release --locked --package zimcache-xtask -- bench
