@@ -3,9 +3,10 @@
 //! Two segments are always held back for moving survivors during reclaim (one for blobs, one for entries), so that
 //! making room never needs room. Invariant: every file counts against the limit from its creation to its removal.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 use zimcache_store::Error;
 
 use super::{
@@ -155,7 +156,7 @@ impl Space {
             Err(error) => {
                 pool.holes.push(id);
                 pool.next = pool.next.max(id + 1);
-                pool.grows = false;
+                pool.grows &= !ends_growth(&error);
                 Err(Error::disk("create a segment", error))
             }
         }
@@ -244,6 +245,15 @@ impl Space {
         let pool = self.pool.lock();
         (pool.files, pool.limit)
     }
+}
+
+/// Whether no further file can be made for now; any other failure says nothing about the next file.
+fn ends_growth(error: &io::Error) -> bool {
+    let too_many_files = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    ) || too_many_files.contains(&error.raw_os_error())
 }
 
 impl Pool {

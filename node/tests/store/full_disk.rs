@@ -25,7 +25,7 @@ fn a_disk_that_is_smaller_than_the_store_fills_up_without_harm() {
     Row::new("row 7, small disk", 60, 15).run(|seed| {
         let mut rng = SimRng::new(seed);
         let disk = SimDisk::new(seed);
-        disk.set_capacity((12 + rng.below(40)) << 20);
+        disk.set_capacity((18 + rng.below(40)) << 20);
         let mut rig = Rig::open(disk, config(64)).map_err(|error| format!("{error:?}"))?;
         let mut model = Model::default();
         for op in sequence(&mut rng, 120, mix) {

@@ -340,27 +340,13 @@ impl Model {
     }
 
     fn put(&mut self, rig: &Rig, place: usize, value: Value) -> Outcome {
-        let stores = rig.stores();
-        let body = value.bytes();
-        let chunk = 1 + (value.number as usize * 7919) % 400_000;
-        let outcome = rig.wait(async {
-            if place < BLOBS {
-                stores
-                    .put_blob(
-                        team(),
-                        digest(place),
-                        &body,
-                        chunk,
-                        CreateOptions::default(),
-                    )
-                    .await
-            } else {
-                let meta = EntryMeta::default();
-                stores
-                    .put_entry(key(place), &body, chunk, meta, Precondition::None, None)
-                    .await
+        let mut outcome = put_value(rig, place, value)?;
+        // A full store may evict a blob just while it is being sent again, and then says so.
+        for _ in 0..3 {
+            if matches!(outcome, Err(Error::Retry(_))) {
+                outcome = put_value(rig, place, value)?;
             }
-        })?;
+        }
         self.wrote(rig, place, Some(value), outcome.map(drop))
     }
 
@@ -652,4 +638,23 @@ impl Model {
 /// Whether one more value may be gone because the store evicted it.
 fn may_be_evicted(rig: &Rig, vanished: u64, evicted_before: u64) -> bool {
     vanished < rig.stats().evicted_records + evicted_before
+}
+
+/// Puts a value in chunks of a size of its own.
+fn put_value(rig: &Rig, place: usize, value: Value) -> Result<Result<u64, Error>, String> {
+    let stores = rig.stores();
+    let body = value.bytes();
+    let chunk = 1 + (value.number as usize * 7919) % 400_000;
+    rig.wait(async {
+        if place < BLOBS {
+            let options = CreateOptions::default();
+            let digest = digest(place);
+            stores.put_blob(team(), digest, &body, chunk, options).await
+        } else {
+            let (meta, rule) = (EntryMeta::default(), Precondition::None);
+            stores
+                .put_entry(key(place), &body, chunk, meta, rule, None)
+                .await
+        }
+    })
 }
