@@ -161,7 +161,8 @@ pub(crate) fn parse_directory(encoded: &Bytes) -> Result<(Vec<Digest>, Vec<Diges
                 directories.push(node_digest(&node.name, node.digest.as_ref())?);
             }
             (3, Field::Bytes(node)) => check_name(&decode::<reapi::SymlinkNode>(node)?.name)?,
-            (1..=3, _) => return Err("a field has the wrong type"),
+            (5, Field::Bytes(properties)) => drop(decode::<reapi::NodeProperties>(properties)?),
+            (1..=3 | 5, _) => return Err("a field has the wrong type"),
             _ => {}
         }
     }

@@ -96,7 +96,7 @@ pub fn range(data: &[u8]) {
 pub fn if_none_match(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let named = request::names_etag(&text, "\"7\"");
-    if named && text.trim() != "*" {
+    if named && !text.contains('*') {
         assert!(text.contains("\"7\""));
         assert!(request::names_etag(&format!("\"6\", {text}"), "\"7\""));
     }

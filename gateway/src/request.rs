@@ -77,10 +77,11 @@ pub(crate) fn client_has(headers: &HeaderMap, etag: &str) -> bool {
 
 /// Whether an `If-None-Match` value names this entity tag (quotes included); the comparison is weak.
 pub(crate) fn names_etag(value: &str, etag: &str) -> bool {
-    if value.trim() == "*" {
+    const BETWEEN: [char; 3] = [' ', '\t', ','];
+    if value.trim_matches(BETWEEN) == "*" {
         return true;
     }
-    let mut rest = value.trim_start();
+    let mut rest = value.trim_start_matches(BETWEEN);
     while !rest.is_empty() {
         let Some((tag, behind)) = next_etag(rest) else {
             return false;
@@ -88,7 +89,7 @@ pub(crate) fn names_etag(value: &str, etag: &str) -> bool {
         if tag == etag {
             return true;
         }
-        rest = behind.trim_start_matches([' ', '\t', ',']);
+        rest = behind.trim_start_matches(BETWEEN);
     }
     false
 }

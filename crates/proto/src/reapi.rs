@@ -120,17 +120,6 @@ pub struct Tree {
     pub children: Vec<Directory>,
 }
 
-/// A [`Tree`] whose directories stay encoded: their digests are over exactly these bytes.
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
-pub struct EncodedTree {
-    /// The root directory.
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    pub root: Option<Bytes>,
-    /// Every other directory, in any order.
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    pub children: Vec<Bytes>,
-}
-
 /// One directory.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Directory {
@@ -401,9 +390,5 @@ mod tests {
         };
         let expected = [&b"\x0a\x00\x12"[..], &[encoded.len() as u8], &encoded].concat();
         assert_eq!(tree.encode_to_vec(), expected);
-        assert_eq!(
-            EncodedTree::decode(&expected[..]).unwrap().children,
-            [encoded]
-        );
     }
 }
