@@ -29,6 +29,10 @@ settings! {
         #[serde(with = "crate::human::size")]
         upload_memory: ByteSize = ByteSize::mib(64),
             accepts "a size such as 64MiB, at least 4MiB";
+        /// RAM for records that are read again and again; 0 keeps none.
+        #[serde(with = "crate::human::size")]
+        hot_memory: ByteSize = ByteSize::mib(64),
+            accepts "a size such as 64MiB, or 0";
         /// Write around the page cache where the file system allows it.
         direct_io: bool = true,
             accepts "true or false";

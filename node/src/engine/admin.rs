@@ -7,7 +7,12 @@ use zimcache_store::{
     Error, GcReport, Result, StoreAdmin, StoreStats, VerifyReport, admin::OnProgress,
 };
 
-use super::{reclaim::Mode, segment::{Class, Segment}, shared::Shared, slot::Kind};
+use super::{
+    reclaim::Mode,
+    segment::{Class, Segment},
+    shared::Shared,
+    slot::Kind,
+};
 
 /// Passes over all segments towards a target. Use counts go to zero in three; somebody who names a target means it, so
 /// leases end early after that. Pinned records stay all the same.

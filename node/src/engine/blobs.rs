@@ -131,7 +131,10 @@ impl BlobStore for Blobs {
         touch: Touch,
     ) -> Result<Vec<bool>> {
         let Some(number) = self.0.namespace_number(namespace) else {
-            return Ok(digests.iter().map(|digest| !digest.is_empty_blob()).collect());
+            return Ok(digests
+                .iter()
+                .map(|digest| !digest.is_empty_blob())
+                .collect());
         };
         let mut missing = Vec::with_capacity(digests.len());
         for digest in digests {
@@ -187,7 +190,9 @@ impl Blobs {
                 self.0.index.find_and_touch(hash, touch)
             }
         };
-        found.iter().find(|view| !view.tombstone && self.size_fits(view, digest))
+        found
+            .iter()
+            .find(|view| !view.tombstone && self.size_fits(view, digest))
     }
 
     /// Whether a blob in parts has them all; from the disk, once after each opening.

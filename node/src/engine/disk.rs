@@ -125,7 +125,6 @@ impl RealDisk {
         let flags = flags | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
         let buffered = rustix::fs::open(&path, flags, mode)?;
-        rustix::fs::fadvise(&buffered, 0, None, rustix::fs::Advice::Random).ok();
         let direct_flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::DIRECT;
         let direct = if self.direct {
             Some(rustix::fs::open(&path, direct_flags, Mode::empty())?)

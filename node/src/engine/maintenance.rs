@@ -95,11 +95,16 @@ impl Shared {
             if self.stopping.load(Relaxed) {
                 return;
             }
-            let Ok(Some((segment, header))) = self.read_header(location) else { continue };
+            let Ok(Some((segment, header))) = self.read_header(location) else {
+                continue;
+            };
             let full = self.hash(&Key::of(&header));
             match self.read_parts_of(&segment, location, full, &header) {
                 Some(parts) if !self.has_all_parts(&parts) => self.drop_incomplete(&parts),
-                Some(_) => drop(self.index.update(hash, location, |view| view.unchecked = false)),
+                Some(_) => drop(
+                    self.index
+                        .update(hash, location, |view| view.unchecked = false),
+                ),
                 None => {}
             }
         }

@@ -4,7 +4,7 @@
 //! blobs.rs, entries.rs       the two contracts
 //! upload.rs, resume.rs       bodies coming in: pieces, parts, interrupted uploads
 //! lane.rs, tail.rs           group commit: decide, lay out, write, sync, publish, acknowledge
-//! read.rs, value.rs          records and large values going out, verified
+//! read.rs, value.rs          records and large values going out, verified; those in RAM
 //! index.rs, slot.rs          where every live record lies: 16 bytes of RAM each
 //! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
 //! record.rs, batch.rs, meta.rs, entry_front.rs, checksum.rs   bytes on disk
@@ -23,6 +23,7 @@ pub(crate) mod checksum;
 pub mod disk;
 pub(crate) mod entries;
 pub(crate) mod entry_front;
+pub(crate) mod hot;
 pub(crate) mod index;
 pub(crate) mod lane;
 pub(crate) mod maintenance;

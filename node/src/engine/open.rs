@@ -19,6 +19,7 @@ use zimcache_types::{ByteSize, Clock};
 use super::{
     buffers::Buffers,
     disk::Disk,
+    hot::Hot,
     index::Index,
     lane::{Lane, Message, QUEUE},
     maintenance::{self, Task},
@@ -264,6 +265,7 @@ fn build(
         space,
         lanes: [0, 1, 2, 3].map(|lane: usize| lane_ends[lane].clone()),
         buffers: Buffers::new(config.upload_memory.as_u64(), geometry.part_bytes),
+        hot: Hot::new(config.hot_memory.as_u64()),
         counters: Counters::default(),
         namespaces: RwLock::new(HashMap::new()),
         numbering: tokio::sync::Mutex::new(0),

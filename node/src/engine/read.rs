@@ -73,6 +73,21 @@ enum Attempt {
     WouldWait,
 }
 
+impl Attempt {
+    /// A verified record, if it is the key's.
+    fn of(key: &Key, header: Header, view: View, segment: Arc<Segment>, record: Bytes) -> Attempt {
+        if Key::of(&header) != *key {
+            return Attempt::OtherKey;
+        }
+        Attempt::Found(Box::new(Loaded {
+            header,
+            view,
+            segment,
+            record,
+        }))
+    }
+}
+
 impl Shared {
     /// Finds the newest live record of a key.
     pub(crate) fn look_up(
@@ -139,6 +154,9 @@ impl Shared {
             record::HEADER + 4 * 17
         };
         let length = length.min(segment.tail().saturating_sub(offset) as usize);
+        if whole && let Some(kept) = self.hot.get(&segment, offset) {
+            return Ok(Attempt::of(key, kept.header, view, segment, kept.record));
+        }
         let read = self
             .buffers
             .read(length, |buffer| read_file(&segment, buffer, offset, wait));
@@ -158,15 +176,10 @@ impl Shared {
             },
         };
         let (header, record) = bytes;
-        if Key::of(&header) != *key {
-            return Ok(Attempt::OtherKey);
+        if whole && view.freq > 1 {
+            self.hot.offer(&segment, offset, &header, &record);
         }
-        Ok(Attempt::Found(Box::new(Loaded {
-            header,
-            view,
-            segment,
-            record,
-        })))
+        Ok(Attempt::of(key, header, view, segment, record))
     }
 
     /// The same bytes, straight from the disk.

@@ -22,6 +22,7 @@ use zimcache_types::{Clock, Namespace};
 use super::{
     buffers::Buffers,
     disk::Disk,
+    hot::Hot,
     index::{Index, TouchAt},
     lane::Message,
     meta::Meta,
@@ -106,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) space: Space,
     pub(crate) lanes: [mpsc::Sender<Message>; 4],
     pub(crate) buffers: Buffers,
+    pub(crate) hot: Hot,
     pub(crate) counters: Counters,
     /// Namespace names and their numbers.
     pub(crate) namespaces: RwLock<HashMap<Namespace, u32>>,

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use zimcache_store::{ChunkSource, Error, Result};
 
 use super::{
-    buffers::READ_BYTES,
     checksum::{CHECKED_BLOCK, crc},
     read::{Loaded, Lookup, Wait, read_file},
     record::{self, Header, KeyClass},
@@ -19,6 +18,8 @@ use super::{
     slot::{KeyHash, Location, View},
 };
 
+/// Most bytes of one chunk: small enough that what was read is still in the processor's cache when it is sent.
+const CHUNK_BYTES: u64 = 256 << 10;
 /// Bytes of [`PartsOf`] in a manifest.
 pub(crate) const ENCODED: usize = 20;
 
@@ -149,8 +150,10 @@ impl Shared {
 
     /// Whether a record found is all of its value: a manifest some of whose parts are gone is dropped.
     pub(crate) fn is_whole(&self, hash: KeyHash, loaded: &Loaded) -> bool {
-        let is_manifest =
-            matches!(loaded.header.kind, record::Kind::Manifest | record::Kind::EntryManifest);
+        let is_manifest = matches!(
+            loaded.header.kind,
+            record::Kind::Manifest | record::Kind::EntryManifest
+        );
         let parts = PartsOf::decode(&loaded.payload(), hash, &loaded.header);
         match parts.filter(|_| is_manifest) {
             Some(parts) if !self.has_all_parts(&parts) => {
@@ -158,7 +161,8 @@ impl Shared {
                 false
             }
             Some(_) => {
-                self.index.update(hash, loaded.view.location, |view| view.unchecked = false);
+                self.index
+                    .update(hash, loaded.view.location, |view| view.unchecked = false);
                 true
             }
             None => !is_manifest,
@@ -169,7 +173,10 @@ impl Shared {
     pub(crate) fn drop_incomplete(&self, parts: &PartsOf) {
         while let Some((manifest, _)) = self.manifest_of(parts.upload, parts.owner) {
             if self.forget(parts.owner, manifest.location).is_some() {
-                tracing::debug!(total = parts.total, "a value of which parts were evicted is forgotten");
+                tracing::debug!(
+                    total = parts.total,
+                    "a value of which parts were evicted is forgotten"
+                );
             }
         }
         self.forget_all_parts(parts);
@@ -230,7 +237,7 @@ impl Extent {
         let end = to
             .div_ceil(block)
             .saturating_mul(block)
-            .min(start + READ_BYTES as u64)
+            .min(start + CHUNK_BYTES)
             .min(stored);
         let at = self.location.offset + self.header.payload_offset() as u64 + start;
         let length = (end - start) as usize;
