@@ -23,6 +23,11 @@ use super::{
     slot::{self, KeyHash, Location, View},
 };
 
+/// Highest version that is believed: no clock shows the year 100 000, and versions must be able to go on from here.
+const MAX_VERSION: u64 = 1 << 62;
+/// Highest number of a namespace that is believed, for the same reason.
+const MAX_NAMESPACE: u32 = 1 << 30;
+
 /// The segment files of a store, sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
@@ -189,7 +194,7 @@ fn recover_row(
     row: TocRow,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
-    let Some(header) = row.header() else {
+    let Some(header) = row.header().filter(|header| header.version <= MAX_VERSION) else {
         return Ok(());
     };
     let location = Location {
@@ -259,7 +264,7 @@ fn recover_namespace(
     let name = std::str::from_utf8(name)
         .ok()
         .and_then(|name| Namespace::new(name).ok());
-    if let Some(name) = name {
+    if let Some(name) = name.filter(|_| header.part <= MAX_NAMESPACE) {
         let known = recovered.namespaces.entry(name).or_default();
         *known = (*known).max((header.version, header.part));
     }

@@ -4,6 +4,8 @@
 //! everything in RAM.
 
 mod blocks;
+mod crafted;
+pub mod decoders;
 mod fault;
 mod rng;
 mod sim_disk;

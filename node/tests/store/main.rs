@@ -13,6 +13,7 @@
 
 mod contract;
 mod crash;
+mod decoders;
 mod full_disk;
 mod harness;
 mod index_memory;

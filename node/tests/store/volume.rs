@@ -1,6 +1,31 @@
 //! How much a row does: a number of seeds inside a time box, both scaled by the environment.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// Panics on threads that belong to an engine; nobody else would notice them.
+static ENGINE_PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts panics of engine threads from now on.
+fn watch_engine_threads() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or_default();
+            if name.starts_with("lane-") || name == "maintenance" {
+                ENGINE_PANICS.fetch_add(1, Relaxed);
+            }
+            usual(info);
+        }));
+    });
+}
 
 /// Reads a variable that only tests know.
 #[allow(
@@ -39,6 +64,7 @@ pub(crate) struct Row {
 impl Row {
     /// A row that wants so many cases, and takes at most so many seconds for them.
     pub(crate) fn new(name: &'static str, wanted: u64, box_seconds: u64) -> Row {
+        watch_engine_threads();
         let only = variable("ZIMCACHE_TEST_SEED");
         Row {
             name,
@@ -67,9 +93,11 @@ impl Row {
     }
 
     fn one(&self, seed: u64, case: &impl Fn(u64) -> Result<(), String>) {
+        let panics = ENGINE_PANICS.load(Relaxed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(seed)));
         let why = match outcome {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) if ENGINE_PANICS.load(Relaxed) == panics => return,
+            Ok(Ok(())) => "a thread of the engine panicked, see above".to_owned(),
             Ok(Err(why)) => why,
             Err(_) => "it panicked, see above".to_owned(),
         };
