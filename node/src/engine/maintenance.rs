@@ -54,8 +54,8 @@ pub(crate) fn run(shared: &Arc<Shared>, tasks: &Receiver<Task>, mut scrub: Optio
 }
 
 impl Shared {
-    /// Reclaims until enough can be taken, or a whole turn over the segments gains next to nothing: then everything is
-    /// pinned or on its way in, and writers are told so instead of waiting.
+    /// Reclaims until enough can be taken. When a whole turn over the segments was not enough, leases end; when turns
+    /// gain next to nothing, everything is pinned or on its way in, and writers are told so instead of waiting.
     pub(crate) fn make_room(&self) {
         self.drain_or_log();
         let (mut turns, mut gained) = (0, 0);
@@ -64,7 +64,8 @@ impl Shared {
             && self.read_only.get().is_none()
         {
             let _one_at_a_time = self.reclaiming.lock();
-            match self.reclaim_one() {
+            let whole_turn = turns > self.space.files_and_limit().0;
+            match self.reclaim_one(whole_turn) {
                 Ok(Some(bytes)) => {
                     turns += 1;
                     gained += bytes;
@@ -76,7 +77,7 @@ impl Shared {
                     return;
                 }
             }
-            if turns > self.space.files_and_limit().0 && gained < 2 * self.geometry.segment_bytes {
+            if whole_turn && gained < 2 * self.geometry.segment_bytes {
                 return self.space.set_stuck();
             }
         }

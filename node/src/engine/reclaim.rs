@@ -22,7 +22,7 @@ use super::{
     scan::scan,
     segment::{Class, Segment, SegmentHeader, State, TocRow, file_name, read_footer},
     shared::{Key, LEASE_TICKS, LaneId, Shared},
-    slot::{KeyHash, Location, View},
+    slot::{self, KeyHash, Location, View},
     value::split_part_key,
 };
 
@@ -75,10 +75,10 @@ enum Verdict {
 }
 
 impl Shared {
-    /// Empties one segment; says how many bytes that gained, `None` if there was nothing to empty. The caller holds
-    /// `reclaiming`.
-    pub(crate) fn reclaim_one(&self) -> Result<Option<u64>> {
-        self.survey_leases();
+    /// Empties one segment; says how many bytes that gained, `None` if there was nothing to empty. With `none_holds`
+    /// all leases end. The caller holds `reclaiming`.
+    pub(crate) fn reclaim_one(&self, none_holds: bool) -> Result<Option<u64>> {
+        self.survey_leases(none_holds);
         let mut refused = Vec::new();
         while let Some((segment, mode)) = self.victim(&refused) {
             match self.empty(&segment, mode) {
@@ -443,19 +443,30 @@ impl Shared {
         Ok(left)
     }
 
-    /// Ends the oldest leases early when leased and pinned data would fill the store.
-    fn survey_leases(&self) {
+    /// Ends the oldest leases early when leased and pinned data would fill the store; all of them if `none_holds`.
+    fn survey_leases(&self, none_holds: bool) {
         let mut by_age = vec![0u64; usize::from(LEASE_TICKS)];
-        let mut pinned = 0;
+        let mut manifests = vec![0u64; usize::from(LEASE_TICKS)];
+        let (mut pinned, mut part_bytes, mut all_manifests) = (0, 0, 0);
         let now = self.tick();
         self.index.for_each(|_, view| {
-            let age = now.wrapping_sub(view.touch);
-            if view.is_pinned() {
-                pinned += view.size.bytes() as u64;
-            } else if view.leased && age < LEASE_TICKS {
-                by_age[usize::from(age)] += view.size.bytes() as u64;
+            let age = usize::from(now.wrapping_sub(view.touch));
+            let leased = view.leased && age < usize::from(LEASE_TICKS);
+            match view.kind {
+                _ if view.is_pinned() => pinned += view.size.bytes() as u64,
+                slot::Kind::Part => part_bytes += view.size.bytes() as u64,
+                slot::Kind::Manifest => {
+                    all_manifests += 1;
+                    manifests[age.min(manifests.len() - 1)] += u64::from(leased);
+                }
+                _ if leased => by_age[age] += view.size.bytes() as u64,
+                _ => {}
             }
         });
+        // A manifest's lease holds its parts. Which ones is not known here; on average they are as many as others'.
+        for (bytes, leased) in by_age.iter_mut().zip(manifests) {
+            *bytes += (part_bytes * leased).checked_div(all_manifests).unwrap_or(0);
+        }
         let (_, limit) = self.space.files_and_limit();
         let most = (limit as f64 * self.geometry.segment_bytes as f64 * LEASED_SHARE) as u64;
         let mut held = pinned;
@@ -463,7 +474,11 @@ impl Shared {
             held += **bytes;
             held <= most
         });
-        let kept = fits.count() as u16;
+        let kept = if none_holds {
+            0
+        } else {
+            fits.count() as u16
+        };
         if self.lease_ticks.swap(kept, Relaxed) > kept {
             tracing::warn!(
                 minutes = u64::from(kept) * 4,
