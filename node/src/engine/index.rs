@@ -1,8 +1,8 @@
 //! The index: where every live record lies, in 16 bytes of RAM each.
 //!
 //! 1024 shards, each a sorted open-addressing table (robin hood by fingerprint, linear probing) under its own lock.
-//! The position of a slot follows from its fingerprint alone, so a shard grows by a tenth without reading a key, and
-//! stays 85–93 % full. Use counts, touch times and leases are atomics changed under the read lock.
+//! The position of a slot follows from its fingerprint alone, so a shard grows by a twelfth without reading a key, and
+//! stays 86–94 % full. Use counts, touch times and leases are atomics changed under the read lock.
 //!
 //! A fingerprint is 44 bits (54 with the shard number): equal fingerprints of different keys happen. Look-ups
 //! therefore yield candidates, and whoever reads the record compares the full key.
@@ -16,9 +16,9 @@ use super::slot::{KeyHash, Kind, Location, Slot, View};
 
 const SHARDS: usize = 1 << KeyHash::SHARD_BITS;
 /// Slots a table holds beyond the highest position, so that probing never wraps.
-const OVERHANG: usize = 32;
+const OVERHANG: usize = 16;
 /// Fullest a table gets before it grows, in 1/1000.
-const MAX_LOAD: usize = 930;
+const MAX_LOAD: usize = 940;
 /// How many neighbours are compared when the index is at its ceiling and must drop a slot.
 const DROP_WINDOW: usize = 16;
 
@@ -264,10 +264,10 @@ impl Table {
         removed
     }
 
-    /// Grows by a tenth; `false` when that would pass `limit` slots.
+    /// Grows by a twelfth; `false` when that would pass `limit` slots.
     fn grow(&mut self, limit: usize) -> bool {
         let homes = self.slots.len().saturating_sub(OVERHANG);
-        let wanted = (homes + homes / 10 + 4).max(16) + OVERHANG;
+        let wanted = (homes + homes / 12 + 2).max(16) + OVERHANG;
         if wanted > limit {
             return false;
         }

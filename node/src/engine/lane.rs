@@ -72,6 +72,8 @@ pub(crate) enum Message {
     Write(Write),
     /// Nothing came for a while: vouch for the last batch.
     Vouch,
+    /// Tell when everything sent before is settled.
+    Settle(oneshot::Sender<()>),
     /// Finish what is queued and end.
     Stop,
 }
@@ -97,6 +99,17 @@ impl Shared {
             .await?
             .await
             .unwrap_or(Err(Error::Stopping))
+    }
+
+    /// Waits until everything sent to a lane so far is settled.
+    pub(crate) async fn settle(&self, lane: LaneId) -> Result<()> {
+        let (settled, done) = oneshot::channel();
+        let message = Message::Settle(settled);
+        self.lanes[lane as usize]
+            .send(message)
+            .await
+            .map_err(|_| Error::Stopping)?;
+        done.await.map_err(|_| Error::Stopping)
     }
 
     /// Sends a record to a lane; the receiver tells when it is durable and visible.
@@ -168,6 +181,8 @@ impl Lane {
                     self.commit(group);
                 }
                 Message::Vouch => self.tail.vouch(&self.shared),
+                // Who asked may have gone.
+                Message::Settle(settled) => drop(settled.send(())),
                 Message::Stop => self.queue.close(),
             }
         }

@@ -66,6 +66,8 @@ impl Resume {
             return Ok(Upload::new(Arc::clone(shared), target));
         };
         shared.uploads.lock().insert(id);
+        // The writer that was interrupted may still have parts on their way to the disk.
+        shared.settle(LaneId::Bulk).await?;
         let (shared_too, fresh) = (Arc::clone(shared), hasher.clone());
         let reading = move || read_parts(&shared_too, target, id, fresh);
         let read = tokio::task::spawn_blocking(reading).await;
