@@ -457,7 +457,8 @@ impl Shared {
                 slot::Kind::Part => part_bytes += view.size.bytes() as u64,
                 slot::Kind::Manifest => {
                     all_manifests += 1;
-                    manifests[age.min(manifests.len() - 1)] += u64::from(leased);
+                    let oldest = usize::from(LEASE_TICKS) - 1;
+                    manifests[age.min(oldest)] += u64::from(leased);
                 }
                 _ if leased => by_age[age] += view.size.bytes() as u64,
                 _ => {}
@@ -465,7 +466,9 @@ impl Shared {
         });
         // A manifest's lease holds its parts. Which ones is not known here; on average they are as many as others'.
         for (bytes, leased) in by_age.iter_mut().zip(manifests) {
-            *bytes += (part_bytes * leased).checked_div(all_manifests).unwrap_or(0);
+            *bytes += (part_bytes * leased)
+                .checked_div(all_manifests)
+                .unwrap_or(0);
         }
         let (_, limit) = self.space.files_and_limit();
         let most = (limit as f64 * self.geometry.segment_bytes as f64 * LEASED_SHARE) as u64;
@@ -474,11 +477,7 @@ impl Shared {
             held += **bytes;
             held <= most
         });
-        let kept = if none_holds {
-            0
-        } else {
-            fits.count() as u16
-        };
+        let kept = if none_holds { 0 } else { fits.count() as u16 };
         if self.lease_ticks.swap(kept, Relaxed) > kept {
             tracing::warn!(
                 minutes = u64::from(kept) * 4,
