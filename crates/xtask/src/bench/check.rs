@@ -37,7 +37,7 @@ pub(super) fn run(bench: &Bench, row: &Row, subject: Subject) -> Result<Vec<(Str
         let ours = with_ours(bench, &server, &payload, &blobs, round)?;
         let theirs = with_wrk(bench, &server, &blobs[0], round)?;
         for sample in [ours, theirs] {
-            bench.say_sample(row, &sample);
+            bench.say(&row.id, row.unit, &sample);
             samples.push((row.id.clone(), sample));
         }
     }

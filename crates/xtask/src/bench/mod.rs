@@ -43,7 +43,7 @@ use zimcache_types::{Clock, SystemClock};
 use machine::{Machine, Noise};
 use peers::Tools;
 use result::{Measured, Results, Sample};
-use rows::{Experiment, Row};
+use rows::{Experiment, Row, Unit};
 use scale::Scale;
 use subject::Subject;
 
@@ -113,19 +113,19 @@ impl Bench {
     }
 
     /// Prints a figure as soon as it is there.
-    fn say_sample(&self, row: &Row, sample: &Sample) {
+    fn say(&self, id: &str, unit: Unit, sample: &Sample) {
         let extras: Vec<String> = sample
             .extra
             .iter()
             .map(|(name, value)| format!("{name} {}", text::number(*value)))
             .collect();
         println!(
-            "  {}/{} {:<16} {:>10} {:<16} {}",
+            "  {}/{} {id:<16} {:<16} {:>10} {:<16} {}",
             sample.round + 1,
             self.scale.rounds,
             sample.subject.name(),
             text::number(sample.value),
-            row.unit.name(),
+            unit.name(),
             extras.join("  "),
         );
     }

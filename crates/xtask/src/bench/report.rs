@@ -181,13 +181,14 @@ fn acknowledgement_section() -> String {
 }
 
 /// The figures beside a sample that the table of all server rows shows: name, title.
-const DETAILS: [(&str, &str); 7] = [
+const DETAILS: [(&str, &str); 8] = [
     ("requests_per_s", "requests/s"),
     ("mib_per_s", "MiB/s"),
     ("p50_us", "p50 µs"),
     ("p99_us", "p99 µs"),
     ("p999_us", "p99.9 µs"),
     ("server_cores", "server core"),
+    ("per_server_core_s", "÷ server core"),
     ("generator_cores", "generator core"),
 ];
 
@@ -196,7 +197,7 @@ fn detail_section(results: &Results, rows: &[Row]) -> String {
     let mut lines = vec![
         "## Rates, latency, and who was the limit\n".to_owned(),
         "A server core near 1 means that the server was the limit; a generator core near 1 with an idle server core \
-         would mean that the generator was. Open loop: requests come at random times at the given rate whatever the \
+         would mean that the generator was. \"÷ server core\" is the row's rate over the server core used. Open loop: requests come at random times at the given rate whatever the \
          server does, and latency counts from the time a request was due.\n"
             .to_owned(),
         format!("| row | server | {} | failed |", titles.join(" | ")),

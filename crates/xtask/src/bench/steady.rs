@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{
     Bench, client,
@@ -24,6 +24,8 @@ const READ_SEED: u64 = 1 << 40;
 const MISS_SEED: u64 = 1 << 41;
 /// Different keys that are asked for in vain.
 const MISSES: usize = 50_000;
+/// How often a window without any answer is measured again.
+const RETRIES: usize = 5;
 
 /// Measures a row.
 pub(super) fn run(bench: &Bench, row: &Row, load: Load) -> Result<Vec<(String, Sample)>> {
@@ -51,7 +53,7 @@ pub(super) fn run(bench: &Bench, row: &Row, load: Load) -> Result<Vec<(String, S
         for server in &servers {
             let sample = measure(bench, server, load, &payload, &blobs, round)
                 .with_context(|| format!("{}, round {}", server.subject.name(), round + 1))?;
-            bench.say_sample(row, &sample);
+            bench.say(&row.id, row.unit, &sample);
             samples.push((row.id.clone(), sample));
         }
     }
@@ -117,18 +119,29 @@ fn measure(
             measure: bench.scale.measure,
         },
     };
-    let watched = watch(server, || load::run(&plan))?;
-    let value = match load.rate {
-        Some(_) => watched.outcome.micros_at(99.0),
-        // A whole large answer may take longer than the window is precise: count its bytes as they come.
-        None if load.size > 1 << 20 => {
-            watched.outcome.body_bytes as f64
-                / load.size as f64
-                / watched.outcome.elapsed.as_secs_f64()
-        }
-        None => watched.outcome.per_second(),
+    let watched = retried(server, &plan)?;
+    // A large answer may take longer than the window is precise: its bytes are counted as they come.
+    let rate = if load.size > 1 << 20 {
+        watched.outcome.bytes_per_second() / load.size as f64
+    } else {
+        watched.outcome.per_second()
     };
-    Ok(watched.sample(server.subject, round, value))
+    let value = load.rate.map_or(rate, |_| watched.outcome.micros_at(99.0));
+    Ok(watched
+        .sample(server.subject, round, value)
+        .with("per_server_core_s", watched.per_server_core(rate)))
+}
+
+/// A window in which nothing came back says nothing about the server's speed: measures again, a few times.
+fn retried(server: &Server, plan: &Plan<'_>) -> Result<Watched> {
+    for _ in 0..RETRIES {
+        let watched = watch(server, || load::run(plan))?;
+        if watched.outcome.body_bytes + watched.outcome.requests > 0 {
+            return Ok(watched);
+        }
+        println!("    nothing was answered in the window: again");
+    }
+    bail!("nothing was answered in {RETRIES} windows")
 }
 
 /// An outcome, with what both sides used of their cores.
@@ -154,6 +167,15 @@ pub(super) fn watch(server: &Server, run: impl FnOnce() -> Result<Outcome>) -> R
 }
 
 impl Watched {
+    /// What one busy core would reach: comparable even when the server did not have its core to itself.
+    fn per_server_core(&self, rate: f64) -> f64 {
+        if self.server_cores > 0.0 {
+            rate / self.server_cores
+        } else {
+            0.0
+        }
+    }
+
     /// The sample, with everything beside the value.
     pub(super) fn sample(&self, subject: Subject, round: usize, value: f64) -> Sample {
         let outcome = &self.outcome;

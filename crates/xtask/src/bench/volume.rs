@@ -11,7 +11,7 @@ use super::{
     machine,
     random::Random,
     result::Sample,
-    rows::Row,
+    rows::{Row, Unit},
     server::Server,
     steady,
     subject::Subject,
@@ -32,7 +32,7 @@ pub(super) fn many(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
     let mut idle_bytes = Vec::new();
     for subject in bench.chosen(row) {
         let (idle, sample) = fill_and_kill(bench, subject, &payload, &blobs)?;
-        bench.say_sample(row, &sample);
+        bench.say("rss-1m", Unit::BytesPerEntry, &sample);
         idle_bytes.push((subject, idle));
         samples.push(("rss-1m".to_owned(), sample));
     }
@@ -42,7 +42,7 @@ pub(super) fn many(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
                 .with_context(|| format!("restart of {}", subject.name()))?;
             let per_entry = (resident as f64 - idle as f64) / blobs.len() as f64;
             let sample = Sample::new(subject, round, seconds);
-            bench.say_sample(row, &sample);
+            bench.say("restart-1m", Unit::Seconds, &sample);
             samples.push(("restart-1m".to_owned(), sample));
             samples.push((
                 "rss-1m-restarted".to_owned(),
@@ -104,7 +104,7 @@ pub(super) fn streaming(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)
             let folder = bench.folder(&row.id, subject);
             let sample = stream(bench, subject, &payload, &blobs, round)?;
             fs::remove_dir_all(folder)?;
-            bench.say_sample(row, &sample);
+            bench.say(&row.id, row.unit, &sample);
             samples.push((row.id.clone(), sample));
         }
     }
@@ -167,7 +167,7 @@ pub(super) fn histogram(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)
                 let watched = steady::watch(server, || once(server, method, &payload, blobs))?;
                 let per_second = watched.outcome.per_second();
                 let sample = watched.sample(server.subject, round, per_second);
-                bench.say_sample(row, &sample);
+                bench.say(id, Unit::PerSecond, &sample);
                 samples.push((id.to_owned(), sample));
             }
         }

@@ -75,9 +75,14 @@ impl Outcome {
         self.requests as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
+    /// Body bytes per second.
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        self.body_bytes as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
     /// Body bytes per second, in MiB.
     pub(super) fn mib_per_second(&self) -> f64 {
-        self.body_bytes as f64 / f64::from(1 << 20) / self.elapsed.as_secs_f64().max(1e-9)
+        self.bytes_per_second() / f64::from(1 << 20)
     }
 
     /// Latency at a percentile, in microseconds.
