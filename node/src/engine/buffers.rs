@@ -86,7 +86,7 @@ impl Buffers {
         length: usize,
         read: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
     ) -> Result<Option<Bytes>, E> {
-        if length < POOLED_FROM || length > READ_CAPACITY {
+        if !(POOLED_FROM..=READ_CAPACITY).contains(&length) {
             let mut buffer = vec![0; length];
             let Some(got) = read(&mut buffer)? else {
                 return Ok(None);
@@ -120,10 +120,6 @@ impl fmt::Debug for PartBuf {
 }
 
 impl PartBuf {
-    fn payload_at(&self, payload_bytes: usize) -> usize {
-        batch::HEADER + record::HEADER + 4 * block_count(payload_bytes)
-    }
-
     /// Payload bytes in it.
     pub(crate) const fn filled(&self) -> usize {
         self.filled
@@ -136,7 +132,7 @@ impl PartBuf {
 
     /// Takes as much of `chunk` as fits; says how much.
     pub(crate) fn fill(&mut self, chunk: &[u8]) -> usize {
-        let at = self.payload_at(self.capacity) + self.filled;
+        let at = payload_at(self.capacity) + self.filled;
         let taken = chunk.len().min(self.capacity - self.filled);
         if let Some(pages) = &mut self.pages {
             pages.bytes_mut()[at..at + taken].copy_from_slice(&chunk[..taken]);
@@ -148,7 +144,7 @@ impl PartBuf {
     /// The buffer as a batch of one record: the payload in its place, headers still to be written. Says how many
     /// bytes of it make whole pages.
     pub(crate) fn as_batch(&mut self) -> (&mut PageBuf, usize) {
-        let (from, to) = (self.payload_at(self.capacity), self.payload_at(self.filled));
+        let (from, to) = (payload_at(self.capacity), payload_at(self.filled));
         let filled = self.filled;
         let pages = self.pages.get_or_insert_with(|| PageBuf::zeroed(1));
         let bytes = pages.bytes_mut();
@@ -160,6 +156,11 @@ impl PartBuf {
         bytes[to + filled..end].fill(0);
         (pages, end)
     }
+}
+
+/// Where in a part's buffer a payload of this length starts.
+const fn payload_at(payload_bytes: usize) -> usize {
+    batch::HEADER + record::HEADER + 4 * block_count(payload_bytes)
 }
 
 impl Drop for PartBuf {

@@ -50,8 +50,6 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
     fn write_at(&self, runs: &[&[Page]], offset: u64) -> io::Result<()>;
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;
-    /// Length in bytes.
-    fn len(&self) -> io::Result<u64>;
 }
 
 /// Name of the file whose lock keeps a second process out.
@@ -273,9 +271,5 @@ impl DiskFile for RealFile {
             .as_ref()
             .map_or_else(|| self.buffered.as_fd(), AsFd::as_fd);
         Ok(rustix::fs::fdatasync(fd)?)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.buffered.metadata()?.len())
     }
 }

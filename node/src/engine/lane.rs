@@ -275,7 +275,10 @@ impl Lane {
     fn publish(&self, writes: Vec<Write>, locations: &[Location]) {
         for (write, location) in writes.into_iter().zip(locations) {
             let published = match write.rule {
-                Rule::Moved(from) => self.publish_move(&write, from, *location),
+                Rule::Moved(from) => {
+                    self.publish_move(&write, from, *location);
+                    Ok(())
+                }
                 _ => self.shared.publish(write.hash, &write.header, *location),
             };
             let outcome = published.map(|()| Outcome::Written(write.header.version));
@@ -283,7 +286,7 @@ impl Lane {
         }
     }
 
-    fn publish_move(&self, write: &Write, from: View, to: Location) -> Result<()> {
+    fn publish_move(&self, write: &Write, from: View, to: Location) {
         let mut new = self.shared.new_view(&write.header, to);
         (new.freq, new.touch, new.leased) = (from.freq, from.touch, from.leased);
         if self.shared.index.replace(write.hash, from.location, new) {
@@ -292,7 +295,6 @@ impl Lane {
                 .sub_live(from.location.segment, from.size.bytes());
             self.shared.segments.add_live(to.segment, new.size.bytes());
         }
-        Ok(())
     }
 }
 

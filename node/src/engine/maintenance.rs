@@ -17,6 +17,7 @@ use super::{
     scrub::Scrub,
     segment::{Segment, State, TocRow, encode_footer},
     shared::{Key, Shared},
+    value::read_parts_of,
 };
 
 /// What the thread may be told.
@@ -100,7 +101,7 @@ impl Shared {
                 continue;
             };
             let full = self.hash(&Key::of(&header));
-            match self.read_parts_of(&segment, location, full, &header) {
+            match read_parts_of(&segment, location, full, &header) {
                 Some(parts) if !self.has_all_parts(&parts) => self.drop_incomplete(&parts),
                 Some(_) => drop(
                     self.index

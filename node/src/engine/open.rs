@@ -25,7 +25,7 @@ use super::{
     maintenance::{self, Task},
     meta::{self, Found, Meta},
     page::PAGE,
-    recovery::{self, Files, Recovered},
+    recovery::{self, Files, InUse, Recovered},
     scrub::Scrub,
     segment::SegmentTable,
     shared::{Counters, Geometry, LEASE_TICKS, LaneId, Shared},
@@ -235,14 +235,7 @@ fn build(
     limit: usize,
     lane_ends: &[mpsc::Sender<Message>],
     maintenance: crossbeam_channel::Sender<Task>,
-) -> (
-    Arc<Shared>,
-    Vec<(
-        u32,
-        Arc<dyn super::disk::DiskFile>,
-        super::segment::SegmentHeader,
-    )>,
-) {
+) -> (Arc<Shared>, InUse) {
     let geometry = Geometry::new(meta.segment_bytes);
     let generation = files.generation + GENERATION_GAP;
     let space = Space::new(

@@ -166,8 +166,7 @@ impl Shared {
         let bytes = match check(&segment, bytes, offset, whole) {
             Some(checked) => checked,
             None if wait == Wait::No => return Ok(Attempt::WouldWait),
-            None => match self
-                .read_around_cache(&segment, offset, length)
+            None => match read_around_cache(&segment, offset, length)
                 .map_err(|error| Error::disk("read a record again", error))?
                 .and_then(|bytes| check(&segment, bytes, offset, whole))
             {
@@ -180,45 +179,6 @@ impl Shared {
             self.hot.offer(&segment, offset, &header, &record);
         }
         Ok(Attempt::of(key, header, view, segment, record))
-    }
-
-    /// The same bytes, straight from the disk.
-    pub(crate) fn read_around_cache(
-        &self,
-        segment: &Segment,
-        offset: u64,
-        length: usize,
-    ) -> io::Result<Option<Bytes>> {
-        let start = offset / PAGE as u64 * PAGE as u64;
-        let skip = (offset - start) as usize;
-        let mut pages = PageBuf::zeroed((skip + length).div_ceil(PAGE));
-        let read = segment.file.read_direct(pages.as_mut_pages(), start)?;
-        let end = read.min(skip + length);
-        Ok((end > skip).then(|| Bytes::copy_from_slice(&pages.bytes()[skip..end])))
-    }
-
-    /// Reads and verifies a record of at most `length` bytes, waiting for the disk; around the page cache if it fails
-    /// the first time. `None`: it fails both times.
-    pub(crate) fn read_whole(
-        &self,
-        segment: &Segment,
-        offset: u64,
-        length: usize,
-    ) -> io::Result<Option<(Header, Bytes)>> {
-        let length = length.min(segment.tail().saturating_sub(offset) as usize);
-        let mut bytes = vec![0; length];
-        let read = segment.file.read_at(&mut bytes, offset)?;
-        bytes.truncate(read);
-        let checked = match check(segment, bytes.into(), offset, true) {
-            Some(checked) => Some(checked),
-            None => self
-                .read_around_cache(segment, offset, length)?
-                .and_then(|again| check(segment, again, offset, true)),
-        };
-        Ok(checked.map(|(header, record)| {
-            let at = header.payload_offset();
-            (header, record.slice(at..at + header.stored as usize))
-        }))
     }
 
     /// A record failed twice: forget it, unless the slot has moved on. Says whether that settled it.
@@ -268,6 +228,42 @@ impl Shared {
         }
         Some(Reader::from_source(Arc::new(source), parts.total, range))
     }
+}
+
+/// The same bytes, straight from the disk.
+pub(crate) fn read_around_cache(
+    segment: &Segment,
+    offset: u64,
+    length: usize,
+) -> io::Result<Option<Bytes>> {
+    let start = offset / PAGE as u64 * PAGE as u64;
+    let skip = (offset - start) as usize;
+    let mut pages = PageBuf::zeroed((skip + length).div_ceil(PAGE));
+    let read = segment.file.read_direct(pages.as_mut_pages(), start)?;
+    let end = read.min(skip + length);
+    Ok((end > skip).then(|| Bytes::copy_from_slice(&pages.bytes()[skip..end])))
+}
+
+/// Reads and verifies a record of at most `length` bytes, waiting for the disk; around the page cache if it fails
+/// the first time. `None`: it fails both times.
+pub(crate) fn read_whole(
+    segment: &Segment,
+    offset: u64,
+    length: usize,
+) -> io::Result<Option<(Header, Bytes)>> {
+    let length = length.min(segment.tail().saturating_sub(offset) as usize);
+    let mut bytes = vec![0; length];
+    let read = segment.file.read_at(&mut bytes, offset)?;
+    bytes.truncate(read);
+    let checked = match check(segment, bytes.into(), offset, true) {
+        Some(checked) => Some(checked),
+        None => read_around_cache(segment, offset, length)?
+            .and_then(|again| check(segment, again, offset, true)),
+    };
+    Ok(checked.map(|(header, record)| {
+        let at = header.payload_offset();
+        (header, record.slice(at..at + header.stored as usize))
+    }))
 }
 
 /// Reads from memory, or from the disk if that is allowed.

@@ -18,24 +18,25 @@ use zimcache_store::{Error, Result};
 use super::{
     lane::{Body, Message, Outcome, Rule, Write},
     page::PageBuf,
+    read::read_whole,
     record::{Header, Kind},
     scan::scan,
     segment::{Class, Segment, SegmentHeader, State, TocRow, file_name, read_footer},
     shared::{Key, LEASE_TICKS, LaneId, Shared},
     slot::{self, KeyHash, Location, View},
-    value::split_part_key,
+    value::{read_parts_of, split_part_key},
 };
 
 /// Share of all segments that probation is brought down to.
-const PROBATION_SHARE: f64 = 0.10;
+const PROBATION_PERCENT: u64 = 10;
 /// Share of all segments that blobs cannot take from entries.
-const ENTRIES_FLOOR: f64 = 0.10;
+const ENTRIES_FLOOR_PERCENT: u64 = 10;
 /// Most bytes of a segment that move only because they were used, so that each reclaim frees something.
-const USED_SHARE: f64 = 0.75;
+const USED_PERCENT: u64 = 75;
 /// Segments below this share of live bytes are emptied first.
-const SPARSE_SHARE: f64 = 0.5;
+const SPARSE_PERCENT: u64 = 50;
 /// Share of the capacity that leases may hold before the oldest end early.
-const LEASED_SHARE: f64 = 0.6;
+const LEASED_PERCENT: u64 = 60;
 /// Bytes on their way to a new place at once.
 const MOVING_BYTES: usize = 8 << 20;
 
@@ -107,7 +108,7 @@ impl Shared {
             in_turn && !refused.contains(&segment.id)
         });
         let sparsest = all.iter().min_by_key(|segment| segment.live_bytes())?;
-        let sparse = (self.geometry.segment_bytes as f64 * SPARSE_SHARE) as u64;
+        let sparse = self.geometry.segment_bytes * SPARSE_PERCENT / 100;
         if sparsest.live_bytes() < sparse {
             return Some((Arc::clone(sparsest), Mode::Compact));
         }
@@ -120,9 +121,10 @@ impl Shared {
                 .filter(|segment| segment.class == class)
                 .count()
         };
-        let share = |class| count(class) as f64 / limit.max(1) as f64;
-        let entries = oldest(Class::Entries).filter(|_| share(Class::Entries) > ENTRIES_FLOOR);
-        let probation_first = share(Class::Probation) > PROBATION_SHARE;
+        let percent = |class| count(class) as u64 * 100 / limit.max(1) as u64;
+        let entries =
+            oldest(Class::Entries).filter(|_| percent(Class::Entries) > ENTRIES_FLOOR_PERCENT);
+        let probation_first = percent(Class::Probation) > PROBATION_PERCENT;
         let (first, second) = if probation_first {
             (Class::Probation, Class::Main)
         } else {
@@ -158,16 +160,16 @@ impl Shared {
             dead_bytes: segment.tail().saturating_sub(live_before),
             ..Emptied::default()
         };
-        let mut used_bytes_left = (self.geometry.segment_bytes as f64 * USED_SHARE) as i64;
+        let mut used_bytes_left = self.geometry.segment_bytes * USED_PERCENT / 100;
         for row in rows {
             let Some((view, header)) = self.live(segment, &row) else {
                 continue;
             };
             let mut verdict = self.judge(segment, &view, &header, mode);
             if verdict == Verdict::Used {
-                used_bytes_left -= view.size.bytes() as i64;
-                if used_bytes_left < 0 {
-                    verdict = Verdict::Evict;
+                match used_bytes_left.checked_sub(view.size.bytes() as u64) {
+                    Some(left) => used_bytes_left = left,
+                    None => verdict = Verdict::Evict,
                 }
             }
             match verdict {
@@ -232,7 +234,7 @@ impl Shared {
                 Verdict::Evict => self.evict(row.hash(), view, &header, &mut emptied),
                 Verdict::Used => {
                     self.index.update(row.hash(), view.location, |view| {
-                        view.freq = view.freq.saturating_sub(1)
+                        view.freq = view.freq.saturating_sub(1);
                     });
                 }
                 Verdict::Pinned | Verdict::Kept => {}
@@ -351,7 +353,7 @@ impl Shared {
         if header.kind == Kind::Part {
             return Some(split_part_key(&header.key));
         }
-        let parts = self.read_parts_of(&segment, location, hash, &header)?;
+        let parts = read_parts_of(&segment, location, hash, &header)?;
         Some((parts.upload, hash))
     }
 
@@ -394,7 +396,7 @@ impl Shared {
         moving: &mut Moving<'_>,
         emptied: &mut Emptied,
     ) -> Result<()> {
-        match self.read_whole(segment, view.location.offset, view.size.bytes()) {
+        match read_whole(segment, view.location.offset, view.size.bytes()) {
             Ok(Some((header, payload))) => {
                 moving.send(hash, header, payload, view, verdict, emptied)
             }
@@ -471,7 +473,7 @@ impl Shared {
                 .unwrap_or(0);
         }
         let (_, limit) = self.space.files_and_limit();
-        let most = (limit as f64 * self.geometry.segment_bytes as f64 * LEASED_SHARE) as u64;
+        let most = limit as u64 * self.geometry.segment_bytes * LEASED_PERCENT / 100;
         let mut held = pinned;
         let fits = by_age.iter().take_while(|bytes| {
             held += **bytes;

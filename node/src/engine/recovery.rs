@@ -28,13 +28,16 @@ const MAX_VERSION: u64 = 1 << 62;
 /// Highest number of a namespace that is believed, for the same reason.
 const MAX_NAMESPACE: u32 = 1 << 30;
 
+/// Segment files that hold something, oldest generation first.
+pub(crate) type InUse = Vec<(u32, Arc<dyn DiskFile>, SegmentHeader)>;
+
 /// The segment files of a store, sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     /// Numbers of all files that exist.
     pub(crate) found: Vec<u32>,
     pub(crate) free: Vec<(u32, Arc<dyn DiskFile>)>,
-    pub(crate) in_use: Vec<(u32, Arc<dyn DiskFile>, SegmentHeader)>,
+    pub(crate) in_use: InUse,
     pub(crate) generation: u64,
 }
 
@@ -97,10 +100,7 @@ pub(crate) struct Recovered {
 }
 
 /// Fills the index from the segments in use.
-pub(crate) fn recover(
-    shared: &Shared,
-    files: Vec<(u32, Arc<dyn DiskFile>, SegmentHeader)>,
-) -> io::Result<Recovered> {
+pub(crate) fn recover(shared: &Shared, files: InUse) -> io::Result<Recovered> {
     let mut recovered = Recovered::default();
     for (id, file, header) in files {
         let segment = Segment::new(id, file, &header, shared.meta.segment_bytes, State::Closed);

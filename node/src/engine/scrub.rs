@@ -10,10 +10,12 @@ use zimcache_types::{Digest, Function, Hash, Hasher};
 
 use super::{
     blobs::blob_key,
+    read::read_whole,
     reclaim::hash_of,
     record::{Header, Kind},
     shared::Shared,
     slot::{self, KeyHash, View},
+    value::read_parts_of,
 };
 
 /// Segments whose slots are collected in one pass over the index.
@@ -121,12 +123,12 @@ impl Shared {
     /// What is wrong with a record; `None` if nothing is.
     fn check_record(&self, hash: KeyHash, view: View) -> Option<&'static str> {
         let segment = self.segments.get(view.location.segment)?;
-        let (header, payload) =
-            match self.read_whole(&segment, view.location.offset, view.size.bytes()) {
-                Ok(Some(read)) => read,
-                Ok(None) => return Some("fails its checksum"),
-                Err(_) => return Some("cannot be read"),
-            };
+        let (header, payload) = match read_whole(&segment, view.location.offset, view.size.bytes())
+        {
+            Ok(Some(read)) => read,
+            Ok(None) => return Some("fails its checksum"),
+            Err(_) => return Some("cannot be read"),
+        };
         if !hash_of(self, &header).resembles(hash) {
             return Some("is another record than expected");
         }
@@ -140,8 +142,7 @@ impl Shared {
     /// Whether all parts of a value are there; what is in them is checked for each part.
     fn check_parts(&self, view: View, header: &Header) -> Option<&'static str> {
         let segment = self.segments.get(view.location.segment)?;
-        let Some(parts) =
-            self.read_parts_of(&segment, view.location, hash_of(self, header), header)
+        let Some(parts) = read_parts_of(&segment, view.location, hash_of(self, header), header)
         else {
             return Some("is a manifest that does not parse");
         };
@@ -189,12 +190,13 @@ impl Scrub {
             .map(|segment| segment.live_bytes())
             .sum();
         let share = elapsed.as_secs_f64() / self.interval.as_secs_f64().max(1.0);
-        let mut budget = (live as f64 * share) as i64;
+        #[allow(clippy::cast_sign_loss, reason = "both factors are positive")]
+        let mut budget = (live as f64 * share) as u64;
         while budget > 0 {
             let Some((hash, view)) = self.next(shared) else {
                 return;
             };
-            budget -= view.size.bytes() as i64;
+            budget = budget.saturating_sub(view.size.bytes() as u64);
             shared.verify_record(hash, view, &mut VerifyReport::default());
         }
     }

@@ -400,12 +400,17 @@ impl Segment {
     }
 
     pub(crate) fn add_live(&self, bytes: usize) {
-        self.live.fetch_add(bytes as i64, Ordering::Relaxed);
+        self.live.fetch_add(signed(bytes), Ordering::Relaxed);
     }
 
     pub(crate) fn sub_live(&self, bytes: usize) {
-        self.live.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.live.fetch_sub(signed(bytes), Ordering::Relaxed);
     }
+}
+
+/// A record's size for the count of live bytes.
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// All segments in use, by number.

@@ -26,6 +26,7 @@ use super::{
     index::{Index, TouchAt},
     lane::Message,
     meta::Meta,
+    read::read_around_cache,
     record::{self, Header, KeyClass, Kind, flag},
     segment::{Segment, SegmentTable},
     slot::{self, KeyHash, Location, View},
@@ -58,6 +59,7 @@ impl LaneId {
 
 /// Sizes that follow from the segment size.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_field_names, reason = "every field says its unit")]
 pub(crate) struct Geometry {
     pub(crate) segment_bytes: u64,
     /// Payload of one part; also the largest blob that is one record.
@@ -248,8 +250,7 @@ impl Shared {
         let open = |bytes: &[u8]| record::open(bytes, segment.salt, location.offset);
         let header = match open(&bytes[..read]) {
             Some(header) => Some(header),
-            None => self
-                .read_around_cache(&segment, location.offset, bytes.len())?
+            None => read_around_cache(&segment, location.offset, bytes.len())?
                 .and_then(|again| open(&again)),
         };
         Ok(header.map(|header| (segment, header)))

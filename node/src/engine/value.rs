@@ -11,7 +11,7 @@ use zimcache_store::{ChunkSource, Error, Result};
 
 use super::{
     checksum::{CHECKED_BLOCK, crc},
-    read::{Loaded, Lookup, Wait, read_file},
+    read::{Loaded, Lookup, Wait, read_around_cache, read_file, read_whole},
     record::{self, Header, KeyClass},
     segment::Segment,
     shared::{Key, Newest, Shared},
@@ -78,6 +78,18 @@ impl PartsOf {
     }
 }
 
+/// Reads from a manifest record which parts it has, waiting for the disk.
+pub(crate) fn read_parts_of(
+    segment: &Segment,
+    location: Location,
+    owner: KeyHash,
+    header: &Header,
+) -> Option<PartsOf> {
+    let read = read_whole(segment, location.offset, header.record_len());
+    let (header, payload) = read.ok().flatten()?;
+    PartsOf::decode(&payload, owner, &header)
+}
+
 /// The key of an upload's parts: upload id, and whose value it is.
 pub(crate) fn part_key(upload: [u8; 16], owner: KeyHash) -> [u8; 32] {
     let mut key = [0; 32];
@@ -105,7 +117,7 @@ impl Shared {
             return;
         }
         let hash = self.hash(&Key::of(&manifest.header));
-        if let Some(parts) = self.read_parts_of(
+        if let Some(parts) = read_parts_of(
             &manifest.segment,
             manifest.view.location,
             hash,
@@ -113,19 +125,6 @@ impl Shared {
         ) {
             self.forget_all_parts(&parts);
         }
-    }
-
-    /// Reads from a manifest record which parts it has, waiting for the disk.
-    pub(crate) fn read_parts_of(
-        &self,
-        segment: &Segment,
-        location: Location,
-        owner: KeyHash,
-        header: &Header,
-    ) -> Option<PartsOf> {
-        let read = self.read_whole(segment, location.offset, header.record_len());
-        let (header, payload) = read.ok().flatten()?;
-        PartsOf::decode(&payload, owner, &header)
     }
 
     /// The visible manifest of an upload.
@@ -140,7 +139,7 @@ impl Shared {
             ) {
                 continue;
             }
-            let parts = self.read_parts_of(&segment, view.location, owner, &header);
+            let parts = read_parts_of(&segment, view.location, owner, &header);
             if let Some(parts) = parts.filter(|parts| parts.upload == upload) {
                 return Some((view, parts));
             }
@@ -252,7 +251,7 @@ impl Extent {
         } else if wait == Wait::No {
             return Ok(None);
         } else {
-            let again = shared.read_around_cache(&self.segment, at, length);
+            let again = read_around_cache(&self.segment, at, length);
             let again = again.map_err(|error| Error::disk("read a value again", error))?;
             again
                 .filter(|bytes| self.passes(bytes, start, length))

@@ -56,10 +56,6 @@ impl Blocks {
         }
     }
 
-    pub(super) const fn len(&self) -> u64 {
-        self.len
-    }
-
     /// Bytes it takes on the disk.
     pub(super) fn allocated_bytes(&self) -> u64 {
         self.visible.iter().flatten().count() as u64 * PAGE as u64

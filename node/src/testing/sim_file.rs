@@ -7,7 +7,7 @@ use std::{io, sync::Arc};
 use super::{
     SimDisk,
     blocks::Blocks,
-    fault::{Fault, FaultKind, OpKind, power_is_off},
+    fault::{Fault, FaultKind, OpKind},
     sim_disk::State,
 };
 use crate::engine::{
@@ -100,14 +100,6 @@ impl DiskFile for SimFile {
         self.call(OpKind::Sync, (0, 0), |state, fault| {
             state.sync(self.id, &self.name, fault)
         })
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let state = self.disk.state();
-        if state.off {
-            return Err(power_is_off());
-        }
-        Ok(state.files.get(&self.id).map_or(0, Blocks::len))
     }
 }
 
