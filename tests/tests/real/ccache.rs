@@ -59,6 +59,7 @@ impl Project {
             .env("CCACHE_DIR", folder.join("ccache"))
             .env("CCACHE_CONFIGPATH", "/dev/null")
             .env("CCACHE_NAMESPACE", name)
+            .env("CCACHE_LOGFILE", folder.join("ccache/log"))
             .env("CCACHE_REMOTE_STORAGE", remote)
             .current_dir(&folder.join("source"));
         if self.remote_only {
@@ -127,7 +128,31 @@ impl Project {
         let text = String::from_utf8(output.stdout)?;
         let pairs = text.lines().filter_map(|line| line.split_once('\t'));
         let parse = |(name, count): (&str, &str)| Some((name.to_owned(), count.parse().ok()?));
-        Ok(pairs.filter_map(parse).collect())
+        let counts: Vec<(String, u64)> = pairs.filter_map(parse).collect();
+        let troubled = |(name, count): &(String, u64)| {
+            *count > 0
+                && ["remote_storage_error", "remote_storage_timeout"].contains(&name.as_str())
+        };
+        if counts.iter().any(troubled) {
+            self.say_trouble()?;
+        }
+        let counts = counts.into_iter();
+        Ok(counts.filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// What ccache logged about failed requests.
+    fn say_trouble(&self) -> Result<()> {
+        let log = std::fs::read_to_string(self.folder.path().join("ccache/log"))?;
+        let failed = |line: &&str| line.contains("http") || line.contains("remote storage");
+        let good = |line: &&str| line.contains("Retrieved") || line.contains("Stored");
+        for line in log
+            .lines()
+            .filter(|line| failed(line) && !good(line))
+            .take(20)
+        {
+            say(line);
+        }
+        Ok(())
     }
 
     fn objects(&self) -> Result<BTreeMap<String, String>> {
@@ -183,8 +208,12 @@ impl Project {
     }
 }
 
+/// ccache gives up after 100 ms and 10 s by itself, which a machine busy with other tests can exceed; a server that
+/// never answers is still found out.
+const PATIENCE: &str = "connect-timeout=5000|operation-timeout=30000";
+
 fn remote(url: &str, layout: &str) -> String {
-    format!("{url}/ccache|layout={layout}")
+    format!("{url}/ccache|layout={layout}|{PATIENCE}")
 }
 
 #[test]

@@ -423,7 +423,6 @@ fn pages_for_operators_answer_on_the_same_port() -> Result<()> {
         ensure!(name.starts_with("zimcache_"), "a metric named {name}");
     }
     table.row("GET", "/nothing/here", None, &[404])?;
-    table.row("GET", "/", None, &[404])?;
     table.row("POST", "/health", None, &[405])?;
     table.row("GET", "/api/v1/gc", None, &[405])?;
     // Doubled slashes come from base URLs that end in one.
