@@ -269,7 +269,7 @@ impl BlobWriter for Writer {
         let empty = Hasher::new(self.digest.hash.function());
         let actual = std::mem::replace(&mut self.hasher, empty).finish();
         if actual != self.digest.hash {
-            self.forget_resume().await?;
+            self.forget_resume().await;
             return Err(Error::DigestMismatch {
                 expected: self.digest.hash,
                 actual,
@@ -283,7 +283,7 @@ impl BlobWriter for Writer {
             }
             self.store().await?;
         }
-        self.forget_resume().await?;
+        self.forget_resume().await;
         Ok(total)
     }
 }
@@ -319,10 +319,13 @@ impl Writer {
         Ok(())
     }
 
-    async fn forget_resume(&self) -> Result<()> {
-        match &self.resume {
-            Some(resume) if self.upload.id().is_some() => resume.forget(&self.shared).await,
-            _ => Ok(()),
+    /// Removes what was written down for a resume. If that fails a later upload of the name finds a blob that exists,
+    /// or parts it can use: nothing is lost, and the blob's own fate is settled already.
+    async fn forget_resume(&self) {
+        if let Some(resume) = self.resume.as_ref().filter(|_| self.upload.id().is_some())
+            && let Err(error) = resume.forget(&self.shared).await
+        {
+            tracing::debug!(%error, "the name of a finished upload could not be forgotten");
         }
     }
 

@@ -189,8 +189,11 @@ impl Shared {
         }
         moving.finish(&mut emptied)?;
         self.forget_leftovers(segment);
-        self.release(segment)
-            .map_err(|error| Error::disk("free a segment", error))?;
+        self.release(segment).map_err(|error| {
+            // Written to, but perhaps not on the disk: nobody may write or sync it again.
+            self.quarantined.lock().insert(segment.salt.generation);
+            Error::disk("free a segment", error)
+        })?;
         Ok(emptied)
     }
 

@@ -227,11 +227,27 @@ fn recover_row(
                 return Ok(());
             }
             Some(_) => {}
+            // What cannot be read was newer all the same, if its table of contents says so: nothing older comes back.
+            None if version_of_row(shared, known.location)? > Some(header.version) => {
+                return Ok(());
+            }
             None => drop(shared.forget(hash, known.location)),
         }
     }
     shared.add(hash, view);
     Ok(())
+}
+
+/// The version that a table of contents gives for the record at a place.
+fn version_of_row(shared: &Shared, location: Location) -> io::Result<Option<u64>> {
+    let Some(segment) = shared.segments.get(location.segment) else {
+        return Ok(None);
+    };
+    let bytes = shared.meta.segment_bytes;
+    let read = read_footer(segment.file.as_ref(), bytes, segment.salt)?;
+    let rows = read.map(|(_, rows)| rows).unwrap_or_default();
+    let row = rows.iter().find(|row| row.offset() == location.offset);
+    Ok(row.and_then(TocRow::header).map(|header| header.version))
 }
 
 fn recovered_view(segment: &Segment, header: &Header, location: Location) -> View {

@@ -376,11 +376,12 @@ impl Tail {
     /// Ends the segment after a failure: it stays readable, nothing is written to it again.
     fn quarantine(&mut self, shared: &Shared) {
         if let Some(open) = self.open.take() {
-            open.segment.set_state(State::Closed);
+            // In this order: a closed segment that is not known to have failed gets sealed.
             shared
                 .quarantined
                 .lock()
                 .insert(open.segment.salt.generation);
+            open.segment.set_state(State::Closed);
         }
     }
 

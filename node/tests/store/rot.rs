@@ -136,10 +136,29 @@ fn record_fields(bytes: &[u8], at: usize, add: &mut impl FnMut(&'static str, usi
     }
 }
 
-/// Damages, then reads everything: how many of the places lost their value.
-fn lost_after(rig: &mut Rig, mut model: Model, reopen: bool) -> Result<u64, String> {
-    if reopen {
-        model.recover(rig, |rig| rig.kill(1))?;
+/// What happens between the damage and the reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reopen {
+    No,
+    /// A clean stop.
+    Clean,
+    /// A kill. The damaged store had been stopped in an orderly way before, so that all segments are sealed, and
+    /// their tables of contents tell which versions there were.
+    Killed,
+}
+
+impl Reopen {
+    fn pick(rng: &mut SimRng) -> Reopen {
+        *rng.pick(&[Reopen::No, Reopen::No, Reopen::Clean, Reopen::Killed])
+    }
+}
+
+/// Reads everything after a damage: how many of the places lost their newest value.
+fn lost_after(rig: &mut Rig, mut model: Model, reopen: Reopen) -> Result<u64, String> {
+    match reopen {
+        Reopen::No => {}
+        Reopen::Clean => model.recover(rig, Rig::restart)?,
+        Reopen::Killed => model.recover(rig, |rig| rig.kill(1))?,
     }
     model.lossy = true;
     let before = model.states();
@@ -157,7 +176,7 @@ fn lost_after(rig: &mut Rig, mut model: Model, reopen: bool) -> Result<u64, Stri
     Ok(before
         .iter()
         .zip(&after)
-        .filter(|(was, is)| was.is_some() && is.is_none())
+        .filter(|(was, is)| was != is)
         .count() as u64)
 }
 
@@ -178,9 +197,9 @@ fn a_flipped_bit_in_any_field_loses_at_most_the_record_it_hits() {
         let bit = rng.below(8) as u8;
         let offset = field.first + rng.index(field.len);
         rig.disk.flip_bit(&field.file, offset as u64, bit);
-        let reopen = rng.permille(500);
+        let reopen = Reopen::pick(&mut rng);
         let context = format!(
-            "bit {bit} of byte {} of {field:?}, reopened: {reopen}",
+            "bit {bit} of byte {} of {field:?}, reopened: {reopen:?}",
             offset - field.first
         );
         let lost =
@@ -226,8 +245,12 @@ fn a_zeroed_or_stale_page_gives_no_wrong_byte_and_no_older_version() {
             rig.disk.zero(&name, (page * PAGE) as u64, PAGE as u64);
         }
         // A planted file is another one than the node has open.
-        let reopen = stale || rng.permille(500);
-        let context = format!("page {page} of {name}, reopened: {reopen}");
+        let reopen = if stale {
+            Reopen::Killed
+        } else {
+            Reopen::pick(&mut rng)
+        };
+        let context = format!("page {page} of {name}, reopened: {reopen:?}");
         lost_after(&mut rig, model, reopen)
             .map(drop)
             .map_err(|why| format!("{context}: {why}"))
