@@ -143,9 +143,10 @@ impl Shared {
 
     /// Segments that may be emptied, oldest first.
     pub(crate) fn reclaimable(&self) -> impl Iterator<Item = Arc<Segment>> {
-        let quarantined = self.quarantined.lock().clone();
-        self.segments.all().into_iter().filter(move |segment| {
-            segment.state() != State::Open && !quarantined.contains(&segment.salt.generation)
+        // State first: a segment that failed is put on the list before it is closed.
+        self.segments.all().into_iter().filter(|segment| {
+            segment.state() != State::Open
+                && !self.quarantined.lock().contains(&segment.salt.generation)
         })
     }
 
