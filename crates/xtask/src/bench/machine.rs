@@ -45,7 +45,7 @@ impl Machine {
             processor: processor(),
             cores: cores(),
             ram_gib: ram_kib as f64 / f64::from(1 << 20),
-            kernel: read_trimmed("/proc/sys/kernel/osrelease"),
+            kernel: kernel(),
             file_system: file_system(data)?,
         })
     }
@@ -182,6 +182,12 @@ fn processor_ticks() -> Result<(u64, u64)> {
     // Fields 3 and 4 are idle and waiting for the disk.
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     Ok((all - idle, all))
+}
+
+/// The kernel's version without what a packager added.
+fn kernel() -> String {
+    let release = read_trimmed("/proc/sys/kernel/osrelease");
+    release.split('-').next().unwrap_or_default().to_owned()
 }
 
 fn processor() -> String {

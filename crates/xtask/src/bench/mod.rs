@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use zimcache_types::{Clock, SystemClock};
 
 use machine::{Machine, Noise};
@@ -225,14 +225,21 @@ fn measure_all(root: &Path, args: &Args, rows: &[Row], out: &Path, file: &Path) 
     let mut results = Results::load(file, &machine)?;
     results.versions = versions(&bench);
     machine::pin_generator()?;
+    let mut failed = Vec::new();
     for (experiment, row) in experiments(rows) {
-        let measured =
-            measure(&bench, &experiment, &row).with_context(|| format!("row {}", row.id))?;
-        results.rows.extend(measured);
+        match measure(&bench, &experiment, &row) {
+            Ok(measured) => results.rows.extend(measured),
+            Err(error) => {
+                println!("  FAILED: {error:#}");
+                failed.push(row.id);
+                empty(&bench.data)?;
+            }
+        }
         results.save(file)?;
         report::write(&results, out)?;
     }
     println!("report: {}", out.join("benchmarks.md").display());
+    ensure!(failed.is_empty(), "rows that failed: {}", failed.join(", "));
     Ok(())
 }
 

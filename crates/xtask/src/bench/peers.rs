@@ -64,7 +64,7 @@ impl Tools {
             .map(|output| {
                 String::from_utf8_lossy(&output.stderr)
                     .trim()
-                    .replace("nginx version: ", "")
+                    .replace("nginx version: nginx/", "")
             })
             .unwrap_or_default()
     }
