@@ -129,7 +129,6 @@ fn torn(seed: u64, mix: Mix, count: usize, changes: u64) -> Result<(), String> {
     let mut model = Model::default();
     rig.disk.cut_power_after(rng.below(changes));
     play(&mut rig, &mut model, &ops)?;
-    let evicted = rig.stats().evicted_records;
     rig.disk.cut_power();
     let mut found = rig.disk.after_crash(seed);
     while rng.permille(400) {
@@ -139,10 +138,11 @@ fn torn(seed: u64, mix: Mix, count: usize, changes: u64) -> Result<(), String> {
         found = found.after_crash(rng.next_u64());
     }
     rig.abandon();
-    let mut rig = Rig::open(found, rig.config.clone())
+    let mut next = Rig::open(found, rig.config.clone())
         .map_err(|error| format!("does not open: {error:?}"))?;
-    model.recovered(evicted);
-    recovered_well(&mut rig, &mut model, seed)
+    next.inherit(&rig);
+    model.recovered();
+    recovered_well(&mut next, &mut model, seed)
 }
 
 #[test]

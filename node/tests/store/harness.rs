@@ -53,6 +53,8 @@ pub(crate) struct Rig {
     pub(crate) config: StoreConfig,
     pub(crate) runtime: Runtime,
     node: Option<Node>,
+    /// Records that earlier nodes of this rig evicted.
+    evicted_before: u64,
 }
 
 impl Rig {
@@ -64,6 +66,7 @@ impl Rig {
             config,
             runtime: runtime(),
             node: None,
+            evicted_before: 0,
         };
         rig.start()?;
         Ok(rig)
@@ -95,6 +98,26 @@ impl Rig {
         self.node().admin().stats()
     }
 
+    /// Records evicted so far, by all nodes of this rig.
+    pub(crate) fn evicted_records(&self) -> u64 {
+        let node = self.node.as_ref();
+        self.evicted_before + node.map_or(0, |node| node.admin().stats().evicted_records)
+    }
+
+    /// Takes over from another rig what it evicted.
+    pub(crate) fn inherit(&mut self, earlier: &Rig) {
+        self.evicted_before += earlier.evicted_records();
+    }
+
+    /// Ends the node somehow; what it evicts while it ends counts too.
+    fn end(&mut self, how: impl FnOnce(Node)) {
+        if let Some(node) = self.node.take() {
+            let admin = node.admin();
+            how(node);
+            self.evicted_before += admin.stats().evicted_records;
+        }
+    }
+
     /// Runs a call to its end.
     pub(crate) fn wait<F: Future>(&self, call: F) -> Result<F::Output, String> {
         let bounded = async { tokio::time::timeout(PATIENCE, call).await };
@@ -119,15 +142,13 @@ impl Rig {
 
     /// Stops the node in an orderly way.
     pub(crate) fn close(&mut self) {
-        if let Some(node) = self.node.take() {
-            node.close();
-        }
+        self.end(Node::close);
     }
 
     /// Cuts the power, tears the disk, opens what is left.
     pub(crate) fn crash(&mut self, seed: u64) -> Result<(), OpenError> {
         self.disk.cut_power();
-        drop(self.node.take());
+        self.end(drop);
         self.disk = self.disk.after_crash(seed);
         self.start()
     }
@@ -135,7 +156,7 @@ impl Rig {
     /// Kills the process and starts the next one; what was written is there.
     pub(crate) fn kill(&mut self, seed: u64) -> Result<(), OpenError> {
         let next = self.disk.after_kill(seed);
-        drop(self.node.take());
+        self.end(drop);
         self.disk = next;
         self.start()
     }
@@ -143,7 +164,7 @@ impl Rig {
     /// Ends the node without another look at the disk.
     pub(crate) fn abandon(&mut self) {
         self.disk.cut_power();
-        drop(self.node.take());
+        self.end(drop);
     }
 }
 

@@ -199,8 +199,6 @@ pub(crate) struct Model {
     places: Vec<Place>,
     /// Values gone because the store said that it evicted some.
     vanished: u64,
-    /// Values that may be gone, by earlier processes' evictions.
-    evicted_before: u64,
     /// Whether the disk is so broken that values may be lost, or older ones found; wrong bytes still never.
     pub(crate) lossy: bool,
     /// Values found lost while [`Model::lossy`].
@@ -218,7 +216,6 @@ impl Default for Model {
         Model {
             places: vec![empty; PLACES],
             vanished: 0,
-            evicted_before: 0,
             lossy: false,
             lost: 0,
             refusals_are_fine: false,
@@ -283,15 +280,13 @@ impl Model {
         rig: &mut Rig,
         reopen: impl FnOnce(&mut Rig) -> Result<(), zimcache_node::OpenError>,
     ) -> Outcome {
-        let evicted = rig.stats().evicted_records;
         reopen(rig).map_err(|error| format!("the store does not open: {error:?}"))?;
-        self.recovered(evicted);
+        self.recovered();
         Ok(())
     }
 
-    /// The store was opened again, after a process that evicted so many records.
-    pub(crate) fn recovered(&mut self, evicted: u64) {
-        self.evicted_before += evicted;
+    /// The store was opened again.
+    pub(crate) fn recovered(&mut self) {
         for place in &mut self.places {
             place.now.append(&mut place.later);
         }
@@ -503,7 +498,7 @@ impl Model {
             match seen {
                 Some(_) if self.lossy => {}
                 None if self.lossy => self.lost += 1,
-                None if may_be_evicted(rig, self.vanished, self.evicted_before) => {
+                None if self.vanished < rig.evicted_records() => {
                     self.vanished += 1;
                     known.later = known.now.clone();
                 }
@@ -633,11 +628,6 @@ impl Model {
             .then_some(())
             .ok_or_else(|| "the listing is not in order".into())
     }
-}
-
-/// Whether one more value may be gone because the store evicted it.
-fn may_be_evicted(rig: &Rig, vanished: u64, evicted_before: u64) -> bool {
-    vanished < rig.stats().evicted_records + evicted_before
 }
 
 /// Puts a value in chunks of a size of its own.
