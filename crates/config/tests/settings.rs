@@ -379,10 +379,11 @@ prop_compose! {
         segment_size in option::of((20_u32..=28).prop_map(|bits| ByteSize(1 << bits))),
         index_memory in option::of(size(ByteSize::mib(1))),
         upload_memory in size(ByteSize::mib(4)),
+        hot_memory in size(ByteSize(0)),
         direct_io: bool,
         scrub_interval in option::of(duration(1_000)),
     ) -> StoreConfig {
-        StoreConfig { max_size, segment_size, index_memory, upload_memory, direct_io, scrub_interval }
+        StoreConfig { max_size, segment_size, index_memory, upload_memory, hot_memory, direct_io, scrub_interval }
     }
 }
 
