@@ -79,7 +79,7 @@ pub(super) fn recovery(data: &[u8]) {
     };
     disk.plant_file(meta::NAME, meta::encode(&meta).bytes());
     let mut source = Source(data);
-    for id in 0..1 + u32::from(source.byte() % 3) {
+    for id in 0..=u32::from(source.byte() % 3) {
         disk.plant_file(&file_name(id), &segment(&mut source, id));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,7 +115,10 @@ fn segment(source: &mut Source<'_>, id: u32) -> Vec<u8> {
         },
     };
     header.encode(STORE_ID, &mut bytes);
-    let (sealed, raw) = (source.byte() % 2 == 0, source.byte() % 8 == 0);
+    let (sealed, raw) = (
+        source.byte().is_multiple_of(2),
+        source.byte().is_multiple_of(8),
+    );
     let mut rows = Vec::new();
     let mut at = PAGE;
     let mut number = 0;
