@@ -8,10 +8,10 @@ use zimcache_store::{
 };
 
 use super::{
-    reclaim::Mode,
     segment::{Class, Segment},
     shared::Shared,
     slot::Kind,
+    verdict::Mode,
 };
 
 /// Passes over all segments towards a target. Use counts go to zero in three; somebody who names a target means it, so

@@ -9,7 +9,8 @@
 //! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
 //! record.rs, batch.rs, meta.rs, entry_front.rs, checksum.rs   bytes on disk
 //! recovery.rs, scan.rs       opening after a stop or a crash
-//! maintenance.rs, reclaim.rs, scrub.rs   sealing, making room, verifying
+//! maintenance.rs, scrub.rs   sealing, verifying
+//! reclaim.rs, verdict.rs, moving.rs   making room: which segment, what of it leaves, what moves
 //! ```
 //! Threads: one for each lane and one for maintenance; readers run wherever they are called. Lock order: `reclaiming`
 //! before everything, then `draining`; all other locks are leaves and never held across a disk operation, except the
@@ -28,6 +29,7 @@ pub(crate) mod index;
 pub(crate) mod lane;
 pub(crate) mod maintenance;
 pub(crate) mod meta;
+pub(crate) mod moving;
 pub(crate) mod namespaces;
 pub(crate) mod open;
 pub mod page;
@@ -45,3 +47,4 @@ pub(crate) mod space;
 pub(crate) mod tail;
 pub(crate) mod upload;
 pub(crate) mod value;
+pub(crate) mod verdict;

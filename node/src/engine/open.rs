@@ -268,6 +268,7 @@ fn build(
         read_only: OnceLock::new(),
         quarantined: Mutex::new(HashSet::new()),
         lease_ticks: AtomicU16::new(LEASE_TICKS),
+        surveyed_at: AtomicU64::new(0),
         reclaiming: Mutex::new(()),
         draining: Mutex::new(Vec::new()),
         damaged_at_open: AtomicU64::new(0),

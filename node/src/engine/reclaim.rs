@@ -11,20 +11,18 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use bytes::Bytes;
-use tokio::sync::oneshot;
 use zimcache_store::{Error, Result};
 
 use super::{
-    lane::{Body, Message, Outcome, Rule, Write},
+    moving::Moving,
     page::PageBuf,
     read::read_whole,
-    record::{Header, Kind},
+    record::Header,
     scan::scan,
     segment::{Class, Segment, SegmentHeader, State, TocRow, file_name, read_footer},
-    shared::{Key, LEASE_TICKS, LaneId, Shared},
-    slot::{self, KeyHash, Location, View},
-    value::{read_parts_of, split_part_key},
+    shared::Shared,
+    slot::{KeyHash, Location, View},
+    verdict::{Emptied, Mode, Verdict},
 };
 
 /// Share of all segments that probation is brought down to.
@@ -35,46 +33,6 @@ const ENTRIES_FLOOR_PERCENT: u64 = 10;
 const USED_PERCENT: u64 = 75;
 /// Segments below this share of live bytes are emptied first.
 const SPARSE_PERCENT: u64 = 50;
-/// Share of the capacity that leases may hold before the oldest end early.
-const LEASED_PERCENT: u64 = 60;
-/// Bytes on their way to a new place at once.
-const MOVING_BYTES: usize = 8 << 20;
-
-/// How hard a segment is emptied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Unused records are evicted.
-    Evict,
-    /// Everything live moves.
-    Compact,
-    /// Unused records are evicted, leased or not.
-    Force,
-}
-
-/// What emptying a segment came to.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Emptied {
-    pub(crate) evicted_records: u64,
-    pub(crate) evicted_bytes: u64,
-    /// Bytes of the segment that were dead already.
-    pub(crate) dead_bytes: u64,
-    /// Bytes that went to a new place.
-    pub(crate) moved_bytes: u64,
-}
-
-/// What is to become of one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Dead,
-    Evict,
-    /// Moves, whatever it takes: it is pinned, on its way in, or hides an older version.
-    Pinned,
-    /// Moves if there is room at all: it is leased, or its segment is only being compacted.
-    Kept,
-    /// Moves because it was used.
-    Used,
-}
-
 impl Shared {
     /// Empties one segment; says how many bytes that gained, `None` if there was nothing to empty. With `none_holds`
     /// all leases end. The caller holds `reclaiming`.
@@ -280,117 +238,6 @@ impl Shared {
         Some((view, row.header()?))
     }
 
-    fn judge(&self, segment: &Segment, view: &View, header: &Header, mode: Mode) -> Verdict {
-        if header.kind == Kind::Namespace || header.is_pinned() || view.is_pinned() {
-            return Verdict::Pinned;
-        }
-        if !self
-            .namespaces
-            .read()
-            .values()
-            .any(|number| *number == header.namespace)
-        {
-            return Verdict::Dead;
-        }
-        if view.tombstone {
-            let fence = header.raw_size;
-            let hides_something =
-                |other: &Arc<Segment>| other.id != segment.id && other.salt.generation <= fence;
-            let needed = self.segments.all().iter().any(hides_something);
-            return if needed {
-                Verdict::Pinned
-            } else {
-                Verdict::Dead
-            };
-        }
-        if header.kind == Kind::Part {
-            return self.judge_part(view, mode);
-        }
-        self.judge_use(view, mode)
-    }
-
-    fn judge_use(&self, view: &View, mode: Mode) -> Verdict {
-        if mode == Mode::Compact || (mode == Mode::Evict && self.is_leased(view)) {
-            Verdict::Kept
-        } else if view.freq > 0 {
-            Verdict::Used
-        } else {
-            Verdict::Evict
-        }
-    }
-
-    /// A part is judged by its manifest; without one it is garbage unless it is being written or read.
-    fn judge_part(&self, view: &View, mode: Mode) -> Verdict {
-        let Ok(Some((_, header))) = self.read_header(view.location) else {
-            return Verdict::Dead;
-        };
-        let (upload, owner) = split_part_key(&header.key);
-        if self.uploads.lock().contains(&upload) || self.reading.lock().contains_key(&upload) {
-            return Verdict::Pinned;
-        }
-        match self.manifest_of(upload, owner) {
-            Some((manifest, _)) if manifest.is_pinned() => Verdict::Pinned,
-            Some((manifest, _)) => self.judge_use(&manifest, mode),
-            None => Verdict::Dead,
-        }
-    }
-
-    /// Removes a record, and with a part or manifest the whole value: what is left must never look present.
-    fn evict(&self, hash: KeyHash, view: View, header: &Header, emptied: &mut Emptied) {
-        if !matches!(
-            header.kind,
-            Kind::Part | Kind::Manifest | Kind::EntryManifest
-        ) {
-            self.evict_slot(hash, view.location, emptied);
-            return;
-        }
-        if let Some((upload, owner)) = self.value_of(view.location, hash) {
-            self.evict_value(upload, owner, emptied);
-        }
-        // A part whose manifest has just gone by itself is garbage, and must not stay behind either.
-        self.evict_slot(hash, view.location, emptied);
-    }
-
-    /// Which value a part or manifest belongs to.
-    fn value_of(&self, location: Location, hash: KeyHash) -> Option<([u8; 16], KeyHash)> {
-        let (segment, header) = self.read_header(location).ok()??;
-        if header.kind == Kind::Part {
-            return Some(split_part_key(&header.key));
-        }
-        let parts = read_parts_of(&segment, location, hash, &header)?;
-        Some((parts.upload, hash))
-    }
-
-    /// Removes a manifest and its parts. The manifest may be on its way to a new place: until it is gone, look again.
-    fn evict_value(&self, upload: [u8; 16], owner: KeyHash, emptied: &mut Emptied) {
-        while let Some((manifest, parts)) = self.manifest_of(upload, owner) {
-            if self.evict_slot(owner, manifest.location, emptied) {
-                for part in 0..parts.count() {
-                    let hash = self.hash(&parts.key(part));
-                    for view in self.index.find(hash).iter() {
-                        self.evict_slot(hash, view.location, emptied);
-                    }
-                }
-                return;
-            }
-        }
-    }
-
-    fn evict_slot(&self, hash: KeyHash, location: Location, emptied: &mut Emptied) -> bool {
-        let Some(view) = self.forget(hash, location) else {
-            return false;
-        };
-        let bytes = view.size.bytes() as u64;
-        emptied.evicted_records += 1;
-        emptied.evicted_bytes += bytes;
-        self.counters.evicted_records.fetch_add(1, Relaxed);
-        self.counters.evicted_bytes.fetch_add(bytes, Relaxed);
-        if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
-            self.counters.leases_broken.fetch_add(1, Relaxed);
-        }
-        true
-    }
-
     fn move_record(
         &self,
         segment: &Segment,
@@ -448,147 +295,4 @@ impl Shared {
         }
         Ok(left)
     }
-
-    /// Ends the oldest leases early when leased and pinned data would fill the store; all of them if `none_holds`.
-    fn survey_leases(&self, none_holds: bool) {
-        let mut by_age = vec![0u64; usize::from(LEASE_TICKS)];
-        let mut manifests = vec![0u64; usize::from(LEASE_TICKS)];
-        let (mut pinned, mut part_bytes, mut all_manifests) = (0, 0, 0);
-        let now = self.tick();
-        self.index.for_each(|_, view| {
-            let age = usize::from(now.wrapping_sub(view.touch));
-            let leased = view.leased && age < usize::from(LEASE_TICKS);
-            match view.kind {
-                _ if view.is_pinned() => pinned += view.size.bytes() as u64,
-                slot::Kind::Part => part_bytes += view.size.bytes() as u64,
-                slot::Kind::Manifest => {
-                    all_manifests += 1;
-                    let oldest = usize::from(LEASE_TICKS) - 1;
-                    manifests[age.min(oldest)] += u64::from(leased);
-                }
-                _ if leased => by_age[age] += view.size.bytes() as u64,
-                _ => {}
-            }
-        });
-        // A manifest's lease holds its parts. Which ones is not known here; on average they are as many as others'.
-        for (bytes, leased) in by_age.iter_mut().zip(manifests) {
-            *bytes += (part_bytes * leased)
-                .checked_div(all_manifests)
-                .unwrap_or(0);
-        }
-        let (_, limit) = self.space.files_and_limit();
-        let most = limit as u64 * self.geometry.segment_bytes * LEASED_PERCENT / 100;
-        let mut held = pinned;
-        let fits = by_age.iter().take_while(|bytes| {
-            held += **bytes;
-            held <= most
-        });
-        let kept = if none_holds { 0 } else { fits.count() as u16 };
-        if self.lease_ticks.swap(kept, Relaxed) > kept {
-            tracing::warn!(
-                minutes = u64::from(kept) * 4,
-                "the store is full of leased data: older leases end early"
-            );
-        }
-    }
-}
-
-/// Records on their way to a new place.
-struct Moving<'a> {
-    shared: &'a Shared,
-    lane: LaneId,
-    bytes: usize,
-    sent: Vec<Sent>,
-}
-
-/// A record that was sent to its new place.
-struct Sent {
-    outcome: oneshot::Receiver<Result<Outcome>>,
-    hash: KeyHash,
-    view: View,
-    header: Header,
-    verdict: Verdict,
-}
-
-impl<'a> Moving<'a> {
-    fn new(shared: &'a Shared, segment: &'a Segment) -> Moving<'a> {
-        let entries = segment.class == Class::Entries;
-        shared.space.set_moving_entries(entries);
-        let lane = if entries {
-            LaneId::Entries
-        } else {
-            LaneId::Main
-        };
-        Moving {
-            shared,
-            lane,
-            bytes: 0,
-            sent: Vec::new(),
-        }
-    }
-
-    fn send(
-        &mut self,
-        hash: KeyHash,
-        header: Header,
-        payload: Bytes,
-        view: View,
-        verdict: Verdict,
-        emptied: &mut Emptied,
-    ) -> Result<()> {
-        let mut as_moved = view;
-        as_moved.freq = view.freq.saturating_sub(1);
-        let (done, outcome) = oneshot::channel();
-        self.bytes += header.record_len();
-        let write = Write {
-            hash,
-            header,
-            body: Body::Pieces(vec![payload]),
-            rule: Rule::Moved(as_moved),
-            done,
-        };
-        self.shared.lanes[self.lane as usize]
-            .blocking_send(Message::Write(write))
-            .map_err(|_| Error::Stopping)?;
-        self.sent.push(Sent {
-            outcome,
-            hash,
-            view,
-            header,
-            verdict,
-        });
-        if self.bytes >= MOVING_BYTES {
-            self.finish(emptied)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Waits for everything sent. What found no room is evicted if it may be.
-    fn finish(&mut self, emptied: &mut Emptied) -> Result<()> {
-        self.bytes = 0;
-        let mut failed = None;
-        for sent in self.sent.drain(..) {
-            match sent.outcome.blocking_recv().unwrap_or(Err(Error::Stopping)) {
-                Ok(_) => emptied.moved_bytes += sent.view.size.bytes() as u64,
-                Err(Error::OutOfSpace(_)) if sent.verdict != Verdict::Pinned => {
-                    self.shared
-                        .evict(sent.hash, sent.view, &sent.header, emptied);
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-impl Drop for Moving<'_> {
-    fn drop(&mut self) {
-        self.shared.space.set_moving_entries(false);
-    }
-}
-
-/// The hash under which a record should be found.
-pub(crate) fn hash_of(shared: &Shared, header: &Header) -> KeyHash {
-    shared.hash(&Key::of(header))
 }

@@ -11,9 +11,8 @@ use zimcache_types::{Digest, Function, Hash, Hasher};
 use super::{
     blobs::blob_key,
     read::read_whole,
-    reclaim::hash_of,
     record::{Header, Kind},
-    shared::Shared,
+    shared::{Key, Shared},
     slot::{self, KeyHash, View},
     value::read_parts_of,
 };
@@ -129,7 +128,7 @@ impl Shared {
             Ok(None) => return Some("fails its checksum"),
             Err(_) => return Some("cannot be read"),
         };
-        if !hash_of(self, &header).resembles(hash) {
+        if !self.hash(&Key::of(&header)).resembles(hash) {
             return Some("is another record than expected");
         }
         match header.kind {
@@ -142,7 +141,8 @@ impl Shared {
     /// Whether all parts of a value are there; what is in them is checked for each part.
     fn check_parts(&self, view: View, header: &Header) -> Option<&'static str> {
         let segment = self.segments.get(view.location.segment)?;
-        let Some(parts) = read_parts_of(&segment, view.location, hash_of(self, header), header)
+        let Some(parts) =
+            read_parts_of(&segment, view.location, self.hash(&Key::of(header)), header)
         else {
             return Some("is a manifest that does not parse");
         };

@@ -126,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) quarantined: Mutex<HashSet<u64>>,
     /// Leases of this age in ticks or older have ended; [`LEASE_TICKS`], or less while the store is full of them.
     pub(crate) lease_ticks: AtomicU16,
+    /// Generation at which leases were last surveyed.
+    pub(crate) surveyed_at: AtomicU64,
     /// One reclaim, gc or verify at a time.
     pub(crate) reclaiming: Mutex<()>,
     /// Released segments that somebody still reads from.

@@ -1,0 +1,225 @@
+//! What becomes of each record of a segment that is being emptied, and eviction of whole values.
+//!
+//! Parts are judged by their manifest, and leave together with it: what is left of a value must never look present.
+//! Not here: choosing segments (`reclaim`), moving records (`moving`).
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use super::{
+    record::{Header, Kind},
+    segment::Segment,
+    shared::{LEASE_TICKS, Shared},
+    slot::{self, KeyHash, Location, View},
+    value::{read_parts_of, split_part_key},
+};
+
+/// Share of the capacity that leases may hold before the oldest end early.
+const LEASED_PERCENT: u64 = 60;
+
+/// How often leases are surveyed while as many segments as there are come into use.
+const SURVEYS_PER_TURN: u64 = 64;
+
+/// How hard a segment is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Unused records are evicted.
+    Evict,
+    /// Everything live moves.
+    Compact,
+    /// Unused records are evicted, leased or not.
+    Force,
+}
+
+/// What emptying a segment came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Emptied {
+    pub(crate) evicted_records: u64,
+    pub(crate) evicted_bytes: u64,
+    /// Bytes of the segment that were dead already.
+    pub(crate) dead_bytes: u64,
+    /// Bytes that went to a new place.
+    pub(crate) moved_bytes: u64,
+}
+
+/// What is to become of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Dead,
+    Evict,
+    /// Moves, whatever it takes: it is pinned, on its way in, or hides an older version.
+    Pinned,
+    /// Moves if there is room at all: it is leased, or its segment is only being compacted.
+    Kept,
+    /// Moves because it was used.
+    Used,
+}
+
+impl Shared {
+    /// What is to become of the live record in this slot.
+    pub(crate) fn judge(
+        &self,
+        segment: &Segment,
+        view: &View,
+        header: &Header,
+        mode: Mode,
+    ) -> Verdict {
+        if header.kind == Kind::Namespace || header.is_pinned() || view.is_pinned() {
+            return Verdict::Pinned;
+        }
+        if !self
+            .namespaces
+            .read()
+            .values()
+            .any(|number| *number == header.namespace)
+        {
+            return Verdict::Dead;
+        }
+        if view.tombstone {
+            let fence = header.raw_size;
+            let hides_something =
+                |other: &Arc<Segment>| other.id != segment.id && other.salt.generation <= fence;
+            let needed = self.segments.all().iter().any(hides_something);
+            return if needed {
+                Verdict::Pinned
+            } else {
+                Verdict::Dead
+            };
+        }
+        if header.kind == Kind::Part {
+            return self.judge_part(view, mode);
+        }
+        self.judge_use(view, mode)
+    }
+
+    fn judge_use(&self, view: &View, mode: Mode) -> Verdict {
+        if mode == Mode::Compact || (mode == Mode::Evict && self.is_leased(view)) {
+            Verdict::Kept
+        } else if view.freq > 0 {
+            Verdict::Used
+        } else {
+            Verdict::Evict
+        }
+    }
+
+    /// A part is judged by its manifest; without one it is garbage unless it is being written or read.
+    fn judge_part(&self, view: &View, mode: Mode) -> Verdict {
+        let Ok(Some((_, header))) = self.read_header(view.location) else {
+            return Verdict::Dead;
+        };
+        let (upload, owner) = split_part_key(&header.key);
+        if self.uploads.lock().contains(&upload) || self.reading.lock().contains_key(&upload) {
+            return Verdict::Pinned;
+        }
+        match self.manifest_of(upload, owner) {
+            Some((manifest, _)) if manifest.is_pinned() => Verdict::Pinned,
+            Some((manifest, _)) => self.judge_use(&manifest, mode),
+            None => Verdict::Dead,
+        }
+    }
+
+    /// Removes a record, and with a part or manifest the whole value: what is left must never look present.
+    pub(crate) fn evict(&self, hash: KeyHash, view: View, header: &Header, emptied: &mut Emptied) {
+        if !matches!(
+            header.kind,
+            Kind::Part | Kind::Manifest | Kind::EntryManifest
+        ) {
+            self.evict_slot(hash, view.location, emptied);
+            return;
+        }
+        if let Some((upload, owner)) = self.value_of(view.location, hash) {
+            self.evict_value(upload, owner, emptied);
+        }
+        // A part whose manifest has just gone by itself is garbage, and must not stay behind either.
+        self.evict_slot(hash, view.location, emptied);
+    }
+
+    /// Which value a part or manifest belongs to.
+    fn value_of(&self, location: Location, hash: KeyHash) -> Option<([u8; 16], KeyHash)> {
+        let (segment, header) = self.read_header(location).ok()??;
+        if header.kind == Kind::Part {
+            return Some(split_part_key(&header.key));
+        }
+        let parts = read_parts_of(&segment, location, hash, &header)?;
+        Some((parts.upload, hash))
+    }
+
+    /// Removes a manifest and its parts. The manifest may be on its way to a new place: until it is gone, look again.
+    fn evict_value(&self, upload: [u8; 16], owner: KeyHash, emptied: &mut Emptied) {
+        while let Some((manifest, parts)) = self.manifest_of(upload, owner) {
+            if self.evict_slot(owner, manifest.location, emptied) {
+                for part in 0..parts.count() {
+                    let hash = self.hash(&parts.key(part));
+                    for view in self.index.find(hash).iter() {
+                        self.evict_slot(hash, view.location, emptied);
+                    }
+                }
+                return;
+            }
+        }
+    }
+
+    fn evict_slot(&self, hash: KeyHash, location: Location, emptied: &mut Emptied) -> bool {
+        let Some(view) = self.forget(hash, location) else {
+            return false;
+        };
+        let bytes = view.size.bytes() as u64;
+        emptied.evicted_records += 1;
+        emptied.evicted_bytes += bytes;
+        self.counters.evicted_records.fetch_add(1, Relaxed);
+        self.counters.evicted_bytes.fetch_add(bytes, Relaxed);
+        if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
+            self.counters.leases_broken.fetch_add(1, Relaxed);
+        }
+        true
+    }
+
+    /// Ends the oldest leases early when leased and pinned data would fill the store; all of them if `none_holds`.
+    /// Goes through the whole index, so not at every segment.
+    pub(crate) fn survey_leases(&self, none_holds: bool) {
+        let (_, limit) = self.space.files_and_limit();
+        let generation = self.space.generation();
+        let due = self.surveyed_at.load(Relaxed) + (limit as u64 / SURVEYS_PER_TURN).max(1);
+        if generation < due && !none_holds {
+            return;
+        }
+        self.surveyed_at.store(generation, Relaxed);
+        let mut by_age = vec![0u64; usize::from(LEASE_TICKS)];
+        let mut manifests = vec![0u64; usize::from(LEASE_TICKS)];
+        let (mut pinned, mut part_bytes, mut all_manifests) = (0, 0, 0);
+        let now = self.tick();
+        self.index.for_each(|_, view| {
+            let age = usize::from(now.wrapping_sub(view.touch));
+            let leased = view.leased && age < usize::from(LEASE_TICKS);
+            match view.kind {
+                _ if view.is_pinned() => pinned += view.size.bytes() as u64,
+                slot::Kind::Part => part_bytes += view.size.bytes() as u64,
+                slot::Kind::Manifest => {
+                    all_manifests += 1;
+                    let oldest = usize::from(LEASE_TICKS) - 1;
+                    manifests[age.min(oldest)] += u64::from(leased);
+                }
+                _ if leased => by_age[age] += view.size.bytes() as u64,
+                _ => {}
+            }
+        });
+        // A manifest's lease holds its parts. Which ones is not known here; on average they are as many as others'.
+        for (bytes, leased) in by_age.iter_mut().zip(manifests) {
+            *bytes += (part_bytes * leased)
+                .checked_div(all_manifests)
+                .unwrap_or(0);
+        }
+        let most = limit as u64 * self.geometry.segment_bytes * LEASED_PERCENT / 100;
+        let mut held = pinned;
+        let fits = by_age.iter().take_while(|bytes| {
+            held += **bytes;
+            held <= most
+        });
+        let kept = if none_holds { 0 } else { fits.count() as u16 };
+        if self.lease_ticks.swap(kept, Relaxed) > kept {
+            tracing::warn!(
+                minutes = u64::from(kept) * 4,
+                "the store is full of leased data: older leases end early"
+            );
+        }
+    }
+}
