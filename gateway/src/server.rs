@@ -2,7 +2,7 @@
 //!
 //! One accept loop per listener; each connection is a task of its own. Not here: what a connection does
 //! (`connection`). Stop order: no new connections, then requests under way, then whatever is left is cut. Cancellation:
-//! dropping [`serve`]'s future stops accepting and leaves open connections to themselves.
+//! dropping `serve`'s future stops accepting and leaves open connections to themselves.
 
 use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
