@@ -36,12 +36,13 @@ impl File {
         self.text.as_deref().unwrap_or_default()
     }
 
-    /// Whether the whole file is for tests, benchmarks or fuzzing.
+    /// Whether the whole file is for tests, benchmarks, examples or fuzzing.
     pub(crate) fn is_test(&self) -> bool {
         let folder = |name: &str| self.path.split('/').any(|part| part == name);
         folder("tests")
             || folder("e2e")
             || folder("benches")
+            || folder("examples")
             || folder("fuzz")
             || folder("testing")
             || self.path.ends_with("/tests.rs")
