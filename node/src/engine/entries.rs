@@ -17,7 +17,7 @@ use super::{
     entry_front::Front,
     lane::{Body, Outcome, Rule},
     namespaces::Fresh,
-    read::{Loaded, Lookup, Wait},
+    read::{ATTEMPTS, Loaded, Lookup, Wait},
     record::{Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
     slot::{self, KeyHash, Location},
@@ -253,16 +253,16 @@ struct Listing {
 
 impl Listing {
     fn run(self) -> Result<Vec<EntryInfo>> {
-        let mut locations: Vec<Location> = Vec::new();
-        self.shared.index.for_each(|_, view| {
+        let mut slots: Vec<(Location, KeyHash)> = Vec::new();
+        self.shared.index.for_each(|hash, view| {
             if view.kind == slot::Kind::Entry && !view.tombstone {
-                locations.push(view.location);
+                slots.push((view.location, hash));
             }
         });
-        locations.sort_by_key(|location| (location.segment, location.offset));
+        slots.sort_by_key(|(location, _)| (location.segment, location.offset));
         let mut rows = BTreeMap::new();
-        for location in locations {
-            if let Some(row) = self.row(location)? {
+        for (_, hash) in slots {
+            for row in self.rows(hash)? {
                 rows.insert(row.text.clone(), row);
                 if rows.len() > self.limit {
                     rows.pop_last();
@@ -272,19 +272,36 @@ impl Listing {
         Ok(rows.into_values().collect())
     }
 
-    fn row(&self, location: Location) -> Result<Option<EntryInfo>> {
-        let read = self.shared.read_header(location);
-        let read = read.map_err(|error| Error::disk("list entries", error))?;
-        let Some((_, header)) = read else {
-            return Ok(None);
-        };
+    /// The entries behind a slot: one, but for equal fingerprints. Looked up anew, as records move meanwhile.
+    fn rows(&self, hash: KeyHash) -> Result<Vec<EntryInfo>> {
+        for _ in 0..ATTEMPTS {
+            let mut rows = Vec::new();
+            let mut moved = false;
+            let candidates = self.shared.index.find(hash);
+            for view in candidates.iter().filter(|view| !view.tombstone) {
+                let read = self.shared.read_header(view.location);
+                match read.map_err(|error| Error::disk("list entries", error))? {
+                    Some((_, header)) if self.shared.hash(&Key::of(&header)).resembles(hash) => {
+                        rows.extend(self.row(&header)?);
+                    }
+                    _ => moved = true,
+                }
+            }
+            if !moved {
+                return Ok(rows);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn row(&self, header: &Header) -> Result<Option<EntryInfo>> {
         let wanted = header.namespace == self.namespace
             && header.function == self.kind.number()
             && matches!(header.kind, Kind::Entry | Kind::EntryManifest);
         if !wanted {
             return Ok(None);
         }
-        let key = Key::of(&header);
+        let key = Key::of(header);
         let lookup = self
             .shared
             .look_up(&key, self.shared.hash(&key), None, Wait::Yes)?;

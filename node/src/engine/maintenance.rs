@@ -161,8 +161,8 @@ impl Shared {
         }
     }
 
-    /// Writes a segment's table of contents, if it fits behind the last batch.
-    pub(crate) fn seal(&self, segment: &Segment) -> io::Result<()> {
+    /// The rows of a segment, read from its batches.
+    fn scan_rows(&self, segment: &Segment) -> io::Result<Vec<TocRow>> {
         let mut rows = Vec::new();
         let scanned = scan(
             segment.file.as_ref(),
@@ -171,20 +171,29 @@ impl Shared {
             &self.meta.hash_key,
             |row, _| rows.push(row),
         )?;
+        segment.last_batch.fetch_max(scanned.last_batch, Relaxed);
+        segment
+            .last_batch_millis
+            .fetch_max(scanned.last_millis, Relaxed);
         if scanned.rotten + scanned.torn > 0 {
             self.add_unreadable(segment, &mut rows);
         }
-        let sealed_millis = segment
-            .last_batch_millis
-            .load(Relaxed)
-            .max(scanned.last_millis);
+        Ok(rows)
+    }
+
+    /// Writes a segment's table of contents, if it fits behind the last batch.
+    pub(crate) fn seal(&self, segment: &Segment) -> io::Result<()> {
+        let rows = match segment.take_rows() {
+            Some(rows) => rows,
+            None => self.scan_rows(segment)?,
+        };
         let (pages, offset) = encode_footer(
             &rows,
             self.geometry.segment_bytes,
             self.meta.store_id,
             &segment.header(),
-            sealed_millis,
-            scanned.last_batch,
+            segment.last_batch_millis.load(Relaxed),
+            segment.last_batch.load(Relaxed),
         );
         if offset < segment.tail() {
             return Ok(());

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How often a look-up is repeated because the record moved meanwhile.
-const ATTEMPTS: usize = 8;
+pub(crate) const ATTEMPTS: usize = 8;
 
 /// Whether a read may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

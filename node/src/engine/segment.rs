@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     little_endian::{U32, U64},
@@ -342,7 +342,14 @@ pub(crate) struct Segment {
     live: AtomicI64,
     /// Wall clock of the last batch, for touches after a restart.
     pub(crate) last_batch_millis: AtomicU64,
+    /// Number of the last batch.
+    pub(crate) last_batch: AtomicU64,
+    /// Rows of everything written, while they are few; `None` once they are not, or when another process wrote them.
+    rows: Mutex<Option<Vec<TocRow>>>,
 }
+
+/// Most rows of an open segment kept in RAM: all of a segment of parts, so that sealing it reads nothing.
+const KEPT_ROWS: usize = 8192;
 
 impl Segment {
     /// A segment whose first `tail` bytes are readable.
@@ -363,7 +370,23 @@ impl Segment {
             tail: AtomicU64::new(tail),
             live: AtomicI64::new(0),
             last_batch_millis: AtomicU64::new(0),
+            last_batch: AtomicU64::new(0),
+            rows: Mutex::new((state == State::Open).then(Vec::new)),
         }
+    }
+
+    /// Keeps the rows of records that were synced, while they are few.
+    pub(crate) fn keep_rows(&self, new: impl ExactSizeIterator<Item = TocRow>) {
+        let mut rows = self.rows.lock();
+        match rows.as_mut() {
+            Some(kept) if kept.len() + new.len() <= KEPT_ROWS => kept.extend(new),
+            _ => *rows = None,
+        }
+    }
+
+    /// All rows, if they were kept; asked once, when the segment is sealed.
+    pub(crate) fn take_rows(&self) -> Option<Vec<TocRow>> {
+        self.rows.lock().take()
     }
 
     /// What its header page says.

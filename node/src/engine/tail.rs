@@ -16,7 +16,7 @@ use super::{
     lane::{Body, Write, packed_bytes},
     page::{PAGE, Page, PageBuf},
     record,
-    segment::{Class, Segment, State, footer_bytes},
+    segment::{Class, Segment, State, TocRow, footer_bytes},
     shared::{LaneId, Shared},
     slot::Location,
     space::Purpose,
@@ -120,6 +120,10 @@ impl Tail {
             .file
             .sync()
             .map_err(|error| Error::disk("sync a batch", error))?;
+        let row = |(write, place): (&Write, &Location)| {
+            TocRow::new(write.hash, place.offset, &write.header)
+        };
+        segment.keep_rows(writes.iter().zip(&locations).map(row));
         self.after_sync(shared, writes, end, end - start);
         Ok(locations)
     }
@@ -134,6 +138,7 @@ impl Tail {
             open.end = end;
             open.rows += writes.len() as u64;
             open.segment.set_tail(end);
+            open.segment.last_batch.store(self.last_batch, Relaxed);
             open.segment
                 .last_batch_millis
                 .store(shared.clock.now().0, Relaxed);
