@@ -120,12 +120,11 @@ impl Shared {
     }
 
     fn compact(&self, report: &mut GcReport) -> Result<()> {
-        let mut entries_in_turn = true;
         for segment in self.reclaimable().collect::<Vec<Arc<Segment>>>() {
-            let is_entries = segment.class == Class::Entries;
             let dense = segment.live_bytes() * 2 > self.geometry.segment_bytes;
-            if dense || self.space.is_exhausted() || (is_entries && !entries_in_turn) {
-                entries_in_turn &= !is_entries;
+            let out_of_turn =
+                segment.class == Class::Entries && self.first_entries() != Some(segment.id);
+            if dense || out_of_turn || self.space.is_exhausted() {
                 continue;
             }
             let emptied = self.empty(&segment, Mode::Compact)?;

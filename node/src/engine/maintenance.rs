@@ -130,13 +130,21 @@ impl Shared {
         for segment in self
             .reclaimable()
             .filter(|segment| segment.state() == State::Closed)
+            .filter(|segment| !self.unsealable.lock().contains(&segment.salt.generation))
         {
             if self.read_only.get().is_some() {
                 return;
             }
-            if let Err(error) = self.seal(&segment) {
-                tracing::error!(%error, segment = segment.id, "a segment could not be sealed; it stays readable");
-                self.quarantined.lock().insert(segment.salt.generation);
+            match self.seal(&segment) {
+                Ok(()) => {}
+                // No sync failed: it stays as it is until it is emptied.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.unsealable.lock().insert(segment.salt.generation);
+                }
+                Err(error) => {
+                    tracing::error!(%error, segment = segment.id, "a segment could not be sealed; it stays readable");
+                    self.quarantined.lock().insert(segment.salt.generation);
+                }
             }
         }
     }

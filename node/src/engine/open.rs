@@ -267,6 +267,7 @@ fn build(
         last_version: AtomicU64::new(0),
         read_only: OnceLock::new(),
         quarantined: Mutex::new(HashSet::new()),
+        unsealable: Mutex::new(HashSet::new()),
         lease_ticks: AtomicU16::new(LEASE_TICKS),
         surveyed_at: AtomicU64::new(0),
         reclaiming: Mutex::new(()),

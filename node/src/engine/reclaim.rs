@@ -55,12 +55,19 @@ impl Shared {
         Ok(None)
     }
 
+    /// The only segment of entries that may be emptied now. Entries leave strictly oldest first: an older version must
+    /// never outlive a newer one or a tombstone. So nothing is emptied behind a segment that cannot be emptied itself
+    /// before a restart.
+    pub(crate) fn first_entries(&self) -> Option<u32> {
+        let all = self.segments.all();
+        let first = all.iter().find(|segment| segment.class == Class::Entries);
+        first.map(|segment| segment.id)
+    }
+
     /// The next segment to empty: a dead one, a sparse one, else by S3-FIFO.
     fn victim(&self, refused: &[u32]) -> Option<(Arc<Segment>, Mode)> {
+        let first_entries = self.first_entries();
         let mut all: Vec<_> = self.reclaimable().collect();
-        // Entries leave strictly oldest first: an older version must never outlive a newer one or a tombstone.
-        let first_entries = all.iter().find(|segment| segment.class == Class::Entries);
-        let first_entries = first_entries.map(|segment| segment.id);
         all.retain(|segment| {
             let in_turn = segment.class != Class::Entries || first_entries == Some(segment.id);
             in_turn && !refused.contains(&segment.id)

@@ -124,6 +124,8 @@ pub(crate) struct Shared {
     pub(crate) read_only: OnceLock<&'static str>,
     /// Generations of segments on which a write or sync failed: readable, never written again.
     pub(crate) quarantined: Mutex<HashSet<u64>>,
+    /// Generations of segments whose table of contents found no room on a full disk: fine but for that.
+    pub(crate) unsealable: Mutex<HashSet<u64>>,
     /// Leases of this age in ticks or older have ended; [`LEASE_TICKS`], or less while the store is full of them.
     pub(crate) lease_ticks: AtomicU16,
     /// Generation at which leases were last surveyed.

@@ -85,9 +85,10 @@ impl Tail {
                 again
             }
             Err(Error::OutOfSpace(_)) if self.open.is_some() => {
-                // The file system is full: no new files, recycled segments only.
+                // The file system is full: no new files, recycled segments only. No sync failed, so this segment may be
+                // emptied and used again like any other.
                 shared.space.stop_growing();
-                self.quarantine(shared);
+                self.close(shared);
                 self.try_append(shared, writes)
             }
             other => other,

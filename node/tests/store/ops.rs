@@ -436,7 +436,13 @@ impl Model {
         let value = Value::of_blob(place);
         let body = value.bytes();
         let name = Self::upload_name(place);
-        let put = rig.wait(stores.put_blob(team(), digest(place), &body, 300_000, name))?;
+        let send = || stores.put_blob(team(), digest(place), &body, 300_000, name.clone());
+        let mut put = rig.wait(send())?;
+        for _ in 0..3 {
+            if matches!(put, Err(Error::Retry(_))) {
+                put = rig.wait(send())?;
+            }
+        }
         self.wrote(rig, place, Some(value), put.map(drop))
     }
 
@@ -504,8 +510,11 @@ impl Model {
                 }
                 _ => {
                     return Err(format!(
-                        "found {seen:?}, allowed is {:?}; the disk's last calls:\n{}",
+                        "found {seen:?}, allowed is {:?}; {} gone before, {} records evicted, {} corrupt; the disk's last calls:\n{}",
                         known.now,
+                        self.vanished,
+                        rig.evicted_records(),
+                        rig.stats().corrupt_records,
                         rig.disk_log()
                     ));
                 }
