@@ -12,14 +12,44 @@ pub enum EntryKind {
     ActionResult = 1,
     /// ccache objects; the key is the path below `/ccache`.
     Ccache = 2,
+    /// Gradle's build cache; the key is Gradle's.
+    Gradle = 3,
+    /// Maven's build cache extension; the key is the path below `/maven`.
+    Maven = 4,
+    /// Nx's remote cache; the key is Nx's task hash.
+    Nx = 5,
+    /// Turborepo's artifacts; the key is the task hash.
+    Turborepo = 6,
+    /// Files of WebDAV clients (sccache); the key is the path below `/webdav`.
+    WebDav = 7,
+    /// GitHub Actions cache entries; the key is the version and the key.
+    ActionsCache = 8,
+    /// Pieces of GitHub Actions cache entries that are not finished; the key is the upload and the piece.
+    ActionsBlock = 9,
+    /// Builder's artifacts; the key is Builder's.
+    Builder = 10,
+    /// Polykit's artifacts; the key is Polykit's.
+    Polykit = 11,
+    /// Metro's artifacts, as Plasma serves them; the key is hex.
+    Metro = 12,
 }
 
 impl EntryKind {
     /// Every kind, in number order.
-    pub const ALL: [EntryKind; 3] = [
+    pub const ALL: [EntryKind; 13] = [
         EntryKind::Internal,
         EntryKind::ActionResult,
         EntryKind::Ccache,
+        EntryKind::Gradle,
+        EntryKind::Maven,
+        EntryKind::Nx,
+        EntryKind::Turborepo,
+        EntryKind::WebDav,
+        EntryKind::ActionsCache,
+        EntryKind::ActionsBlock,
+        EntryKind::Builder,
+        EntryKind::Polykit,
+        EntryKind::Metro,
     ];
 
     /// The number on disk.
@@ -38,6 +68,16 @@ impl EntryKind {
             EntryKind::Internal => "internal",
             EntryKind::ActionResult => "action_result",
             EntryKind::Ccache => "ccache",
+            EntryKind::Gradle => "gradle",
+            EntryKind::Maven => "maven",
+            EntryKind::Nx => "nx",
+            EntryKind::Turborepo => "turborepo",
+            EntryKind::WebDav => "webdav",
+            EntryKind::ActionsCache => "actions_cache",
+            EntryKind::ActionsBlock => "actions_block",
+            EntryKind::Builder => "builder",
+            EntryKind::Polykit => "polykit",
+            EntryKind::Metro => "metro",
         }
     }
 }
