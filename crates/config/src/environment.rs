@@ -44,14 +44,27 @@ impl Environment {
 
     /// `zimcache/store` in the user's cache folder: `$XDG_CACHE_HOME`, else `~/.cache`. `None` without a home.
     pub fn default_storage(&self) -> Option<PathBuf> {
+        Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("store"))
+    }
+
+    /// `zimcache/tokens.toml` in the user's configuration folder, [`Environment::config_folder`].
+    pub fn default_tokens(&self) -> Option<PathBuf> {
+        Some(self.config_folder()?.join("tokens.toml"))
+    }
+
+    /// `zimcache` in the user's configuration folder: `$XDG_CONFIG_HOME`, else `~/.config`. `None` without a home.
+    pub fn config_folder(&self) -> Option<PathBuf> {
+        self.user_folder("XDG_CONFIG_HOME", ".config")
+    }
+
+    fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let absolute = |name| {
             self.get(name)
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
-        let cache =
-            absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-        Some(cache.join("zimcache").join("store"))
+        let folder = absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)))?;
+        Some(folder.join("zimcache"))
     }
 
     /// Where the server is: the flag, else [`URL_VARIABLE`], else [`DEFAULT_URL`].

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zimcache_types::ByteSize;
 
 use crate::{
+    IpNetwork,
     field::settings,
     human::{duration_text, size_text},
     problem::{Checks, Problems},
@@ -46,6 +47,18 @@ settings! {
         /// Log every request.
         access_log: bool = false,
             accepts "true or false", flag "--access-log";
+        /// Serve `/metrics`.
+        metrics: bool = true,
+            accepts "true or false";
+        /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        trusted_proxies: Vec<IpNetwork> = Vec::new(),
+            accepts "IP addresses or networks, such as 10.0.0.7 or 10.0.0.0/8", flag "--trusted-proxy";
+        /// Origins whose pages a browser may let use the cache; `*` is every origin.
+        cors_origins: Vec<String> = Vec::new(),
+            accepts "origins such as https://app.example, or *";
+        /// Where clients reach this server, for the URLs it hands out; absent, it is taken from each request.
+        public_url: Option<String> = None,
+            accepts "a URL such as https://cache.example, without a query", flag "--public-url";
     }
 }
 
@@ -83,6 +96,16 @@ impl GatewayConfig {
             self.drain_timeout <= LONGEST,
             duration_text(self.drain_timeout),
         );
+        if let Some(url) = &self.public_url {
+            checks.require("public_url", is_public_url(url), url);
+        }
         checks.finish()
     }
+}
+
+fn is_public_url(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', ' ']))
 }

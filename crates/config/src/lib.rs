@@ -4,22 +4,36 @@
 //! builders take. Layering is defaults < file < environment < flags ([`load`]); no other crate reads the environment
 //! ([`Environment`]). No type of an async runtime or of HTTP appears here.
 
+pub mod auth;
 pub mod environment;
 pub mod field;
 pub mod gateway;
 pub mod human;
+pub mod limits;
 pub mod load;
 pub mod log;
+pub mod namespaces;
+pub mod network;
 pub mod problem;
+pub mod rate;
 pub mod reference;
+pub mod secret;
 pub mod serve;
 pub mod store;
+pub mod tls;
 
+pub use auth::{AnonymousPolicy, AuthConfig, UserScope};
 pub use environment::Environment;
 pub use field::Field;
 pub use gateway::GatewayConfig;
+pub use limits::LimitsConfig;
 pub use load::{LoadError, load_serve};
 pub use log::{LogConfig, LogFormat, LogLevel};
+pub use namespaces::{NamespaceConfig, Namespaces, Retention};
+pub use network::IpNetwork;
 pub use problem::{Origin, Problem, Problems};
+pub use rate::Rate;
+pub use secret::Secret;
 pub use serve::ServeConfig;
 pub use store::StoreConfig;
+pub use tls::{TlsConfig, TlsVersion};

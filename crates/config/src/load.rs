@@ -13,10 +13,76 @@ use std::{
 use toml::{Table, Value};
 use zimcache_types::Code;
 
-use crate::{Environment, Field, Origin, Problem, Problems, ServeConfig, field::VARIABLE_PREFIX};
+use crate::{
+    Environment, Field, Namespaces, Origin, Problem, Problems, ServeConfig, field::VARIABLE_PREFIX,
+};
 
-/// Older and shorter names of environment variables, with the setting each one sets.
-pub const ALIASES: [(&str, &str); 1] = [("MAX_CACHE_SIZE", "store.max-size")];
+/// Another name of settings in the environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Alias {
+    /// The variable.
+    pub name: &'static str,
+    /// The settings it sets, by full name.
+    pub settings: &'static [&'static str],
+    /// What a value of the variable means for each of them, in their order.
+    read: fn(&str) -> Vec<String>,
+}
+
+/// Older and shorter names of environment variables, with the settings each one sets.
+pub const ALIASES: [Alias; 13] = [
+    alias("MAX_CACHE_SIZE", &["store.max-size"]),
+    Alias {
+        name: "CACHE_RETENTION_DAYS",
+        settings: &["store.retention"],
+        read: |days| vec![format!("{}d", days.trim())],
+    },
+    alias("ZIMCACHE_TOKENS", &["auth.tokens"]),
+    alias("BUILDER_CACHE_SERVER_HOST", &["bind"]),
+    alias("BUILDER_CACHE_SERVER_PORT", &["port"]),
+    alias("BUILDER_CACHE_SERVER_STORAGE", &["storage"]),
+    alias("BUILDER_CACHE_SERVER_MAX_SIZE", &["store.max-size"]),
+    alias("BUILDER_CACHE_SERVER_AUTH_TOKEN", &["auth.token"]),
+    Alias {
+        name: "BUILDER_CACHE_SERVER_ENABLE_COMPRESSION",
+        settings: &["store.compression"],
+        read: |switch| vec![if truth(switch) { "auto" } else { "off" }.to_owned()],
+    },
+    Alias {
+        name: "BUILDER_CACHE_SERVER_ENABLE_RATE_LIMITING",
+        settings: &["limits.global", "limits.per-address", "limits.per-token"],
+        read: |switch| {
+            let rates = ["1000/s burst 10000", "10/s burst 100", "50/s burst 500"];
+            rates
+                .iter()
+                .filter(|_| truth(switch))
+                .map(ToString::to_string)
+                .collect()
+        },
+    },
+    Alias {
+        name: "BUILDER_CACHE_SERVER_ENABLE_METRICS",
+        settings: &["gateway.metrics"],
+        read: |switch| vec![truth(switch).to_string()],
+    },
+    alias("BUILDER_CACHE_SERVER_TLS_CERT", &["tls.cert"]),
+    alias("BUILDER_CACHE_SERVER_TLS_KEY", &["tls.key"]),
+];
+
+/// A variable whose value is that of one setting.
+const fn alias(name: &'static str, settings: &'static [&'static str]) -> Alias {
+    Alias {
+        name,
+        settings,
+        read: |text| vec![text.to_owned()],
+    }
+}
+
+fn truth(switch: &str) -> bool {
+    matches!(
+        switch.trim().to_ascii_lowercase().as_str(),
+        "1" | "true" | "yes" | "on"
+    )
+}
 
 /// Why no configuration came out.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +140,11 @@ pub fn load_serve(
 ) -> Result<ServeConfig, LoadError> {
     let mut problems = Problems::default();
     let mut assignments = Vec::new();
+    let mut namespaces = Namespaces::default();
     if let Some(path) = file {
-        take_file(path, &mut assignments, &mut problems)?;
+        let mut file = read_file(path)?;
+        namespaces = take_namespaces(path, &mut file, &mut problems);
+        take_file(path, file, &mut assignments, &mut problems);
     }
     take_environment(environment, &mut assignments, &mut problems);
     take_flags(flags, &mut assignments);
@@ -97,28 +166,44 @@ pub fn load_serve(
     }
     problems.into_result()?;
     let mut config: ServeConfig = Value::Table(table).try_into().map_err(whole_refused)?;
+    config.namespaces = namespaces;
     config.storage = config.storage.or_else(|| environment.default_storage());
+    config.auth.tokens = config.auth.tokens.or_else(|| environment.default_tokens());
     config
         .validate()
         .map_err(|found| with_origins(found, &origins))?;
     Ok(config)
 }
 
-fn take_file(
-    path: &Path,
-    assignments: &mut Vec<Assignment>,
-    problems: &mut Problems,
-) -> Result<(), LoadError> {
+fn read_file(path: &Path) -> Result<Table, LoadError> {
     let text = fs::read_to_string(path).map_err(|source| LoadError::File {
         path: path.to_owned(),
         source,
     })?;
-    let table: Table = text.parse().map_err(|source| LoadError::Syntax {
+    text.parse().map_err(|source| LoadError::Syntax {
         path: path.to_owned(),
         source,
-    })?;
+    })
+}
+
+/// Takes the one part of a file whose names are not known in advance out of it.
+fn take_namespaces(path: &Path, file: &mut Table, problems: &mut Problems) -> Namespaces {
+    let Some(value) = file.remove("namespaces") else {
+        return Namespaces::default();
+    };
+    value.try_into().unwrap_or_else(|error: toml::de::Error| {
+        problems.0.push(Problem {
+            field: "namespaces".to_owned(),
+            origin: Some(Origin::File(path.display().to_string())),
+            text: error.message().trim().to_owned(),
+        });
+        Namespaces::default()
+    })
+}
+
+fn take_file(path: &Path, file: Table, assignments: &mut Vec<Assignment>, problems: &mut Problems) {
     let origin = Origin::File(path.display().to_string());
-    for (name, value) in flattened(table) {
+    for (name, value) in flattened(file) {
         match field_of_path(&name) {
             Some(field) => assignments.push(Assignment {
                 field,
@@ -128,7 +213,6 @@ fn take_file(
             None => problems.0.push(unknown_in_file(name, &origin)),
         }
     }
-    Ok(())
 }
 
 /// The table's values by full name. Sections are one level deep.
@@ -155,12 +239,16 @@ fn take_environment(
     problems: &mut Problems,
 ) {
     // Aliases first: the full name wins over them.
-    for (alias, path) in ALIASES {
-        if let (Some(text), Some(field)) = (environment.get(alias), field_of_path(path)) {
+    for alias in ALIASES {
+        let Some(text) = environment.get(alias.name) else {
+            continue;
+        };
+        let fields = alias.settings.iter().filter_map(|path| field_of_path(path));
+        for (field, value) in fields.zip((alias.read)(text)) {
             assignments.push(Assignment {
                 field,
-                value: Value::String(text.to_owned()),
-                origin: Origin::Variable(alias.to_owned()),
+                value: Value::String(value),
+                origin: Origin::Variable(alias.name.to_owned()),
             });
         }
     }

@@ -4,7 +4,10 @@
 
 use std::fmt::Write;
 
-use crate::{Field, GatewayConfig, LogConfig, ServeConfig, StoreConfig, load::ALIASES};
+use crate::{
+    AuthConfig, Field, GatewayConfig, LimitsConfig, LogConfig, ServeConfig, StoreConfig, TlsConfig,
+    load::ALIASES,
+};
 
 const INTRODUCTION: &str = "\
 <!-- Generated from crates/config by `cargo xtask gen`. Do not edit. -->
@@ -18,6 +21,23 @@ Sizes read `100GB` (powers of 1000) and `100GiB` or `100G` (powers of 1024). Dur
 `14d`. In the environment and in flags, the items of a list are separated by commas.
 ";
 
+const NAMESPACES: &str = "
+## `[namespaces.NAME]`
+
+Only in the file. Without any such table, a namespace comes into being on first use. As soon as some are listed, only
+those exist; `[namespaces.\"*\"]` stands for all others.
+
+```toml
+[namespaces.default]
+
+[namespaces.\"team-a\"]
+retention = \"30d\"      # age at which values are forgotten; absent: store.retention; \"off\": never
+
+[namespaces.\"*\"]        # others may come into being
+retention = \"3d\"
+```
+";
+
 /// The reference page, Markdown.
 pub fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
@@ -26,10 +46,14 @@ pub fn render() -> String {
         ("`[log]`", LogConfig::FIELDS),
         ("`[gateway]`", GatewayConfig::FIELDS),
         ("`[store]`", StoreConfig::FIELDS),
+        ("`[auth]`", AuthConfig::FIELDS),
+        ("`[tls]`", TlsConfig::FIELDS),
+        ("`[limits]`", LimitsConfig::FIELDS),
     ];
     for (title, fields) in sections {
         page.push_str(&render_section(title, fields));
     }
+    page.push_str(NAMESPACES);
     page.push_str(&render_other_variables());
     page
 }
@@ -58,10 +82,12 @@ fn render_section(title: &str, fields: &[Field]) -> String {
 
 fn render_other_variables() -> String {
     let mut text = "\n## Other variables\n\n".to_owned();
-    for (alias, path) in ALIASES {
+    for alias in ALIASES {
         writeln!(
             text,
-            "- `{alias}`: another name for `{path}`; the variable of that setting wins over it."
+            "- `{}`: another name for `{}`; the variable of that setting wins over it.",
+            alias.name,
+            alias.settings.join("`, `"),
         )
         .ok();
     }
@@ -70,7 +96,8 @@ fn render_other_variables() -> String {
     writeln!(
         text,
         "- `{url}`: where `zim cache stats`, `gc` and `verify` find the server; `--url` wins over it. Default: `{default}`.\n\
-         - `XDG_CACHE_HOME`, `HOME`: where the user's cache folder is, for the default of `storage`."
+         - `XDG_CACHE_HOME`, `XDG_CONFIG_HOME`, `HOME`: where the user's folders are, for the defaults of `storage` and \
+         `auth.tokens`."
     )
     .ok();
     text

@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use crate::{
-    GatewayConfig, LogConfig, StoreConfig,
+    AuthConfig, GatewayConfig, LimitsConfig, LogConfig, Namespaces, StoreConfig, TlsConfig,
     field::{Field, settings},
+    namespaces,
     problem::{Checks, Problems},
 };
 
@@ -31,6 +32,14 @@ settings! {
         gateway: GatewayConfig;
         /// Disk and RAM.
         store: StoreConfig;
+        /// Who may do what.
+        auth: AuthConfig;
+        /// TLS on the port.
+        tls: TlsConfig;
+        /// How many requests are answered.
+        limits: LimitsConfig;
+        /// The namespaces there are; empty: any.
+        namespaces: Namespaces;
     }
 }
 
@@ -45,6 +54,9 @@ impl ServeConfig {
             LogConfig::FIELDS,
             GatewayConfig::FIELDS,
             StoreConfig::FIELDS,
+            AuthConfig::FIELDS,
+            TlsConfig::FIELDS,
+            LimitsConfig::FIELDS,
         ];
         sections.into_iter().flatten()
     }
@@ -71,6 +83,9 @@ impl ServeConfig {
             self.validate_top(),
             self.gateway.validate(),
             self.store.validate(),
+            self.tls.validate(),
+            self.limits.validate(),
+            namespaces::validate(&self.namespaces),
         ];
         let found = sections.into_iter().filter_map(Result::err);
         Problems(found.flat_map(|problems| problems.0).collect()).into_result()

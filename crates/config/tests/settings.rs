@@ -8,8 +8,9 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use proptest::{option, prelude::*};
 use zimcache_config::{
-    Environment, Field, GatewayConfig, LoadError, LogConfig, LogFormat, LogLevel, ServeConfig,
-    StoreConfig, load_serve, reference,
+    AnonymousPolicy, AuthConfig, Environment, Field, GatewayConfig, LimitsConfig, LoadError,
+    LogConfig, LogFormat, LogLevel, Rate, ServeConfig, StoreConfig, TlsConfig, load_serve,
+    reference,
 };
 use zimcache_types::ByteSize;
 
@@ -314,6 +315,13 @@ fn every_setting_is_declared_and_every_name_is_used_once() {
             index_memory: Some(ByteSize::mib(64)),
             ..StoreConfig::default()
         },
+        gateway: GatewayConfig {
+            public_url: Some("http://a".into()),
+            ..GatewayConfig::default()
+        },
+        auth: full_auth(),
+        tls: full_tls(),
+        limits: full_limits(),
         ..ServeConfig::default()
     };
     let mut written = BTreeSet::new();
@@ -327,13 +335,82 @@ fn every_setting_is_declared_and_every_name_is_used_once() {
             }
         }
     }
-    let declared: Vec<_> = ServeConfig::all_fields().map(Field::path).collect();
+    // A secret is never written.
+    let shown = |path: &String| path != "auth.token";
+    let declared: Vec<_> = ServeConfig::all_fields()
+        .map(Field::path)
+        .filter(shown)
+        .collect();
     assert_eq!(declared.iter().cloned().collect::<BTreeSet<_>>(), written);
     assert_eq!(declared.len(), written.len());
     let flags: Vec<_> = ServeConfig::all_fields()
         .filter_map(|field| field.flag)
         .collect();
     assert_eq!(flags.iter().collect::<BTreeSet<_>>().len(), flags.len());
+}
+
+fn full_auth() -> AuthConfig {
+    AuthConfig {
+        tokens: Some("/t".into()),
+        htpasswd: Some("/h".into()),
+        anonymous: Some(AnonymousPolicy::Read),
+        ..AuthConfig::default()
+    }
+}
+
+fn full_tls() -> TlsConfig {
+    TlsConfig {
+        cert: Some("/c".into()),
+        key: Some("/k".into()),
+        ..TlsConfig::default()
+    }
+}
+
+fn full_limits() -> LimitsConfig {
+    let rate: Rate = "10/s burst 100".parse().unwrap();
+    LimitsConfig {
+        global: Some(rate),
+        per_address: Some(rate),
+        per_token: Some(rate),
+        reads: Some(rate),
+        writes: Some(rate),
+        pages: Some(rate),
+        ..LimitsConfig::default()
+    }
+}
+
+#[test]
+fn the_seeds_variables_set_what_they_mean() {
+    let environment = Environment::of([
+        ("BUILDER_CACHE_SERVER_HOST", "0.0.0.0"),
+        ("BUILDER_CACHE_SERVER_PORT", "9"),
+        ("BUILDER_CACHE_SERVER_MAX_SIZE", "100000000"),
+        ("BUILDER_CACHE_SERVER_AUTH_TOKEN", "test-token"),
+        ("BUILDER_CACHE_SERVER_ENABLE_RATE_LIMITING", "true"),
+        ("BUILDER_CACHE_SERVER_ENABLE_METRICS", "false"),
+    ]);
+    let config = load("", &environment, &[]).unwrap();
+    assert_eq!(config.port, 9);
+    assert_eq!(config.store.max_size, ByteSize(100_000_000));
+    assert_eq!(config.auth.token.unwrap().reveal(), "test-token");
+    assert_eq!(
+        config.limits.per_address.unwrap().to_string(),
+        "10/s burst 100"
+    );
+    assert!(!config.gateway.metrics);
+}
+
+#[test]
+fn listed_namespaces_are_read_and_bad_ones_told() {
+    let load = |text| load(text, &Environment::default(), &[]);
+    let config = load("[namespaces.\"team-a\"]\nretention = '30d'\n[namespaces.b]\n").unwrap();
+    let retention = config.namespaces["team-a"].retention.unwrap();
+    assert_eq!(retention.0, Some(Duration::from_hours(30 * 24)));
+    assert_eq!(config.namespaces["b"].retention, None);
+    let error = load("[namespaces.\"a//b\"]\n").unwrap_err().to_string();
+    assert!(error.contains("namespaces.a//b"), "{error}");
+    let error = load("[namespaces.a]\nttl = 3\n").unwrap_err().to_string();
+    assert!(error.contains("ttl"), "{error}");
 }
 
 #[test]
@@ -369,6 +446,7 @@ prop_compose! {
         GatewayConfig {
             max_blob_size, max_connections, first_byte_timeout, header_timeout, idle_timeout, body_timeout,
             drain_timeout, title_case_headers, access_log,
+            ..GatewayConfig::default()
         }
     }
 }
@@ -383,7 +461,7 @@ prop_compose! {
         direct_io: bool,
         scrub_interval in option::of(duration(1_000)),
     ) -> StoreConfig {
-        StoreConfig { max_size, segment_size, index_memory, upload_memory, hot_memory, direct_io, scrub_interval }
+        StoreConfig { max_size, segment_size, index_memory, upload_memory, hot_memory, direct_io, scrub_interval, ..StoreConfig::default() }
     }
 }
 
@@ -416,6 +494,7 @@ prop_compose! {
             storage: storage.map(PathBuf::from),
             unix_socket: unix_socket.map(PathBuf::from),
             log, gateway, store,
+            ..ServeConfig::default()
         }
     }
 }

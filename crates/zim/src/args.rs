@@ -108,6 +108,26 @@ pub(crate) struct ServeArgs {
     title_case_headers: bool,
     #[arg(long, help = about("--access-log"))]
     access_log: bool,
+    #[arg(long, value_name = "NETWORK", help = about("--trusted-proxy"))]
+    trusted_proxy: Vec<String>,
+    #[arg(long, value_name = "URL", help = about("--public-url"))]
+    public_url: Option<String>,
+    #[arg(long, value_name = "FILE", help = about("--tokens"))]
+    tokens: Option<String>,
+    #[arg(long, value_name = "FILE", help = about("--htpasswd"))]
+    htpasswd: Option<String>,
+    #[arg(long, value_name = "POLICY", help = about("--anonymous"))]
+    anonymous: Option<String>,
+    #[arg(long, value_name = "FILE", help = about("--tls-cert"))]
+    tls_cert: Option<String>,
+    #[arg(long, value_name = "FILE", help = about("--tls-key"))]
+    tls_key: Option<String>,
+    #[arg(long, value_name = "RATE", help = about("--limit-global"))]
+    limit_global: Option<String>,
+    #[arg(long, value_name = "RATE", help = about("--limit-per-address"))]
+    limit_per_address: Option<String>,
+    #[arg(long, value_name = "RATE", help = about("--limit-per-token"))]
+    limit_per_token: Option<String>,
     #[arg(long, value_name = "LEVEL", help = about("--log-level"))]
     log_level: Option<String>,
     #[arg(long, value_name = "FORMAT", help = about("--log-format"))]
@@ -126,10 +146,10 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     /// The flags given that set a setting, with their texts; several addresses become one list.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
-        let bind = (!self.bind.is_empty()).then(|| self.bind.join(","));
+        let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(","));
         let given = [
             ("--port", self.port.clone()),
-            ("--bind", bind),
+            ("--bind", list(&self.bind)),
             ("--storage", self.storage.clone()),
             ("--max-size", self.max_size.clone()),
             ("--unix-socket", self.unix_socket.clone()),
@@ -138,6 +158,16 @@ impl ServeArgs {
             ("--drain-timeout", self.drain_timeout.clone()),
             ("--title-case-headers", switch(self.title_case_headers)),
             ("--access-log", switch(self.access_log)),
+            ("--trusted-proxy", list(&self.trusted_proxy)),
+            ("--public-url", self.public_url.clone()),
+            ("--tokens", self.tokens.clone()),
+            ("--htpasswd", self.htpasswd.clone()),
+            ("--anonymous", self.anonymous.clone()),
+            ("--tls-cert", self.tls_cert.clone()),
+            ("--tls-key", self.tls_key.clone()),
+            ("--limit-global", self.limit_global.clone()),
+            ("--limit-per-address", self.limit_per_address.clone()),
+            ("--limit-per-token", self.limit_per_token.clone()),
             ("--log-level", self.log_level.clone()),
             ("--log-format", self.log_format.clone()),
         ];
