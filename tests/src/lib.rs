@@ -8,11 +8,14 @@
 
 pub mod content;
 pub mod environment;
+pub mod folders;
 pub mod http;
 pub mod ledger;
 pub mod loop_disk;
 pub mod process;
+pub mod relay;
 pub mod report;
 pub mod server;
 pub mod sources;
+pub mod tokens;
 pub mod writers;

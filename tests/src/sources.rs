@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::environment::cache_folder;
+use crate::folders;
 use crate::process::Tool;
 
 /// A C code base from a crate.
@@ -41,7 +42,7 @@ impl CodeBase {
     /// # Errors
     /// When it can neither be found in the cache folder nor fetched.
     pub fn copy_to(&self, folder: &Path) -> Result<()> {
-        copy_tree(&self.kept()?, folder)
+        folders::copy(&self.kept()?, folder)
     }
 
     /// The `.c` files relative to the copied folder, sorted.
@@ -80,7 +81,7 @@ impl CodeBase {
         // A rename at the end: a copy that was interrupted must not look whole.
         let partial = tempfile::tempdir_in(&sources)?;
         let copy = partial.path().join("copy");
-        copy_tree(&fetched.join(self.root), &copy)?;
+        folders::copy(&fetched.join(self.root), &copy)?;
         match std::fs::rename(&copy, &kept) {
             Err(error) if !kept.is_dir() => Err(error).context("keeping C sources"),
             _ => Ok(kept),
@@ -109,18 +110,4 @@ impl CodeBase {
         let parent = Path::new(manifest).parent().context("the crate's folder")?;
         Ok(parent.to_owned())
     }
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for item in std::fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
-        let item = item?;
-        let target = to.join(item.file_name());
-        if item.file_type()?.is_dir() {
-            copy_tree(&item.path(), &target)?;
-        } else {
-            std::fs::copy(item.path(), target)?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,191 @@
+//! A relay between a client and a server: one address for the client while servers come and go behind it, and a place
+//! to stop a request half-way, so that "killed in the middle" is the middle every time.
+//!
+//! It moves bytes and counts requests by their first words; it changes nothing.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// What the relay is doing, shared by its threads.
+#[derive(Debug)]
+struct State {
+    target: SocketAddr,
+    /// Bytes that begin the requests to count, and how many may still pass before one is stopped half-way.
+    barrier: Option<(Vec<u8>, u32)>,
+    /// Whether a request stands at the barrier.
+    holding: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running relay. Its threads end with the process or with their connections.
+#[derive(Debug)]
+pub struct Relay {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    /// Starts a relay to a server.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn to(target: SocketAddr) -> io::Result<Relay> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                target,
+                barrier: None,
+                holding: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&accepting);
+                std::thread::spawn(move || serve(client, &shared));
+            }
+        });
+        Ok(Relay { address, shared })
+    }
+
+    /// Its URL without a trailing slash.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lets `passing` requests that begin with `method` through and stops the next one after its first bytes.
+    pub fn stop_after(&self, method: &str, passing: u32) {
+        let mut state = self.shared.lock();
+        state.barrier = Some((format!("{method} /").into_bytes(), passing));
+        state.holding = false;
+    }
+
+    /// Waits until a request has been stopped half-way.
+    ///
+    /// # Errors
+    /// When none comes within the limit.
+    pub fn wait_until_stopped(&self, limit: Duration) -> Result<()> {
+        let state = self.shared.lock();
+        let (state, wait) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, limit, |state| !state.holding)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+        if wait.timed_out() {
+            bail!("no request came to be stopped within {limit:?}");
+        }
+        Ok(())
+    }
+
+    /// Sends new connections to another server and lets the stopped request go on, into the void if its server is gone.
+    pub fn point_to(&self, target: SocketAddr) {
+        let mut state = self.shared.lock();
+        state.target = target;
+        state.barrier = None;
+        state.holding = false;
+        self.shared.changed.notify_all();
+    }
+}
+
+fn serve(client: TcpStream, shared: &Shared) {
+    let target = shared.lock().target;
+    // Without a server the client sees its connection closed, as by a server that was killed.
+    let Ok(server) = TcpStream::connect(target) else {
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone()) else {
+        return;
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // An ended connection is the end of the copy, however it ended.
+            let _ = io::copy(&mut &server_again, &mut &client_again);
+            let _ = client_again.shutdown(Shutdown::Both);
+        });
+        let _ = forward(&client, &server, shared);
+        let _ = server.shutdown(Shutdown::Write);
+    });
+}
+
+/// Copies what the client sends, until a request has to be stopped.
+fn forward(mut client: &TcpStream, mut server: &TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut buffer = vec![0_u8; 64 << 10];
+    loop {
+        let length = client.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let stop = stop_in(&buffer[..length], &mut shared.lock());
+        let sent = stop.unwrap_or(length);
+        server.write_all(&buffer[..sent])?;
+        if stop.is_some() {
+            wait_at_barrier(shared);
+            server.write_all(&buffer[sent..length])?;
+        }
+    }
+}
+
+/// Where in these bytes the request begins that must be stopped: some bytes later, so that the server has seen it.
+/// Clients send the first words of a request in one piece, so nothing is looked for across reads.
+fn stop_in(bytes: &[u8], state: &mut State) -> Option<usize> {
+    let (pattern, passing) = state.barrier.as_mut()?;
+    let starts = bytes.windows(pattern.len()).enumerate();
+    for (at, window) in starts {
+        if window != pattern.as_slice() {
+            continue;
+        }
+        if *passing == 0 {
+            let stop = at + pattern.len();
+            state.barrier = None;
+            state.holding = true;
+            return Some(stop);
+        }
+        *passing -= 1;
+    }
+    None
+}
+
+fn wait_at_barrier(shared: &Shared) {
+    shared.changed.notify_all();
+    let state = shared.lock();
+    let held = |state: &mut State| state.holding;
+    drop(shared.changed.wait_while(state, held));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_after_those_that_may_pass_is_stopped_half_way() {
+        let mut state = State {
+            target: SocketAddr::from(([127, 0, 0, 1], 1)),
+            barrier: Some((b"PUT /".to_vec(), 1)),
+            holding: false,
+        };
+        assert_eq!(stop_in(b"GET /a HTTP/1.1\r\n\r\n", &mut state), None);
+        assert_eq!(stop_in(b"PUT /a HTTP/1.1\r\n\r\n", &mut state), None);
+        assert_eq!(stop_in(b"PUT /b HTTP/1.1\r\n\r\n", &mut state), Some(5));
+        assert!(state.holding);
+        assert_eq!(stop_in(b"PUT /c HTTP/1.1\r\n\r\n", &mut state), None);
+    }
+}
