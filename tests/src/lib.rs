@@ -8,6 +8,7 @@
 
 pub mod content;
 pub mod environment;
+pub mod exchange;
 pub mod folders;
 pub mod http;
 pub mod ledger;

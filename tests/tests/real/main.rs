@@ -14,6 +14,7 @@ mod ccache;
 mod churn;
 mod crash;
 mod damage;
+mod exchanges;
 mod full_disk;
 mod h2spec;
 mod hostile;
