@@ -20,6 +20,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("gateway", "node"),
     ("node", "gateway"),
     ("node", "crates/proto"),
+    ("node", "crates/auth"),
+    ("crates/auth", "crates/config"),
     ("crates/store", "crates/config"),
     ("crates/config", "crates/telemetry"),
     ("crates/telemetry", "crates/store"),
