@@ -5,23 +5,25 @@
 //! | `/` | GET, HEAD | everybody: which pages there are |
 //! | `/health` | GET, HEAD | everybody |
 //! | `/metrics` | GET, HEAD | everybody |
-//! | `/api/v1/stats` | GET, HEAD | everybody |
-//! | `/api/v1/gc` | POST | callers on this machine |
-//! | `/api/v1/verify` | POST | callers on this machine |
+//! | `/api/v1/stats` | GET, HEAD | who may read |
+//! | `/api/v1/gc` | POST | admins |
+//! | `/api/v1/verify` | POST | admins |
 //!
-//! A caller on this machine that speaks for someone else (a browser's page, a proxy) counts as remote. Cancellation:
-//! a verification whose caller went away ends.
+//! Where no access is configured, every caller on this machine is an admin, and nobody else; one that speaks for
+//! someone else (a browser's page, a proxy) counts as remote. Cancellation: a verification whose caller went away ends.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::mpsc;
-use zimcache_store::{Progress, StoreAdmin, StoreStats, VerifyReport};
+use zimcache_auth::{Identity, NamespacePattern, Principal, Scope};
+use zimcache_store::{GcOptions, Progress, StoreAdmin, StoreStats, VerifyReport};
 use zimcache_telemetry::task;
+use zimcache_types::Namespace;
 
-use crate::{Error, body::Body, cache::Chunks, error::Result, protocol::Call, respond, status};
+use crate::{Error, body::Body, cache::Chunks, call::Call, error::Result, respond, status};
 
 /// Largest JSON body of a request.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
@@ -72,9 +74,9 @@ pub(crate) async fn answer(page: Page, call: Call<'_>) -> Result<Response<Body>>
         Page::Index => status::text(StatusCode::OK, INDEX.to_owned()),
         Page::Health => health(&call),
         Page::Metrics => metrics(&call),
-        Page::Stats => stats(&call),
+        Page::Stats => stats(&call).await?,
         Page::Gc => gc(call).await?,
-        Page::Verify => verify(&call)?,
+        Page::Verify => verify(&call).await?,
     };
     Ok(if head_only {
         without_body(response)
@@ -138,11 +140,12 @@ struct Stats {
     store: StoreStats,
 }
 
-fn stats(call: &Call<'_>) -> Response<Body> {
+async fn stats(call: &Call<'_>) -> Result<Response<Body>> {
+    call.principal().await?;
     let shared = call.shared;
     let totals = shared.metrics.totals();
     let lookups = totals.hits + totals.misses;
-    respond::json(&Stats {
+    Ok(respond::json(&Stats {
         version: VERSION,
         uptime_seconds: shared.started.elapsed().as_secs(),
         connections: shared.connections.count(),
@@ -151,25 +154,24 @@ fn stats(call: &Call<'_>) -> Response<Body> {
         misses: totals.misses,
         hit_rate: (lookups > 0).then(|| totals.hits as f64 / lookups as f64),
         store: shared.admin.stats(),
-    })
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct GcRequest {
-    target_bytes: Option<u64>,
+    }))
 }
 
 async fn gc(call: Call<'_>) -> Result<Response<Body>> {
-    refuse_remote(&call)?;
+    let principal = call.principal().await?;
     let body = read_request(call.upload).await?;
-    let request: GcRequest = if body.iter().all(u8::is_ascii_whitespace) {
-        GcRequest::default()
+    let options: GcOptions = if body.iter().all(u8::is_ascii_whitespace) {
+        GcOptions::default()
     } else {
-        serde_json::from_slice(&body)
-            .map_err(|_| Error::Request("expected {\"target_bytes\": number} or nothing"))?
+        serde_json::from_slice(&body).map_err(|_| {
+            Error::Request(
+                "expected nothing, or {\"target_bytes\": number, \"older_than_seconds\": number, \
+                 \"namespace\": text, \"dry_run\": true}, each optional",
+            )
+        })?
     };
-    let report = call.shared.admin.gc(request.target_bytes).await?;
+    require_admin(&call, &principal, options.namespace.as_ref())?;
+    let report = call.shared.admin.gc(options).await?;
     Ok(respond::json(&report))
 }
 
@@ -202,9 +204,10 @@ impl Line {
     }
 }
 
-fn verify(call: &Call<'_>) -> Result<Response<Body>> {
+async fn verify(call: &Call<'_>) -> Result<Response<Body>> {
     const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-    refuse_remote(call)?;
+    let principal = call.principal().await?;
+    require_admin(call, &principal, None)?;
     let (lines, received) = mpsc::channel(WAITING_LINES);
     task::spawn("verify", run_verify(Arc::clone(&call.shared.admin), lines));
     let mut response = Response::new(Body::lines(received));
@@ -230,14 +233,30 @@ async fn run_verify(admin: Arc<dyn StoreAdmin>, lines: mpsc::Sender<Bytes>) {
     lines.send(last.encode()).await.ok();
 }
 
-/// Until callers have tokens, what acts on the store is for this machine alone.
-fn refuse_remote(call: &Call<'_>) -> Result<()> {
+/// Refuses callers who may not look after the namespace or, without one, after the whole store.
+fn require_admin(
+    call: &Call<'_>,
+    principal: &Principal,
+    namespace: Option<&Namespace>,
+) -> Result<()> {
+    if principal.identity() == Identity::Open && speaks_for_another_machine(call) {
+        return Err(Error::RemoteCaller);
+    }
+    let allowed = match namespace {
+        Some(namespace) => principal.may(Scope::Admin, namespace),
+        None => principal.allows(Scope::Admin) && *principal.pattern() == NamespacePattern::All,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(Error::Forbidden("looking after this"))
+    }
+}
+
+fn speaks_for_another_machine(call: &Call<'_>) -> bool {
     let headers = &call.head.headers;
     let on_behalf = ["origin", "forwarded", "x-forwarded-for"]
         .into_iter()
         .any(|name| headers.contains_key(name));
-    if on_behalf || !call.peer.is_local() {
-        return Err(Error::RemoteCaller);
-    }
-    Ok(())
+    on_behalf || !call.peer.is_local()
 }

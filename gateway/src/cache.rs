@@ -1,7 +1,7 @@
 //! The domain operations that every dialect calls: blobs, entries, action results.
 //!
-//! One set for all dialects, so that a rule (size limit, verification, completeness) is written once; rights of the
-//! caller in a namespace will be checked here too. No HTTP type and no status below this line. Invariants: a body is
+//! One set for all dialects, so that a rule (size limit, verification, completeness) is written once; the rights of the
+//! caller are checked in front of it (`room`). No HTTP type and no status below this line. Invariants: a body is
 //! always verified, also when the blob exists; an action result is handed out only when everything it refers to is
 //! present and leased; bytes that fail verification are a miss for the client and an alarm for us.
 
@@ -10,8 +10,8 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use zimcache_store::{
-    self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryMeta, EntryStore, Precondition,
-    Reader,
+    self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
+    Precondition, Reader,
 };
 use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Function, Hash, Namespace};
 
@@ -53,7 +53,6 @@ pub struct Cache {
     max_value_bytes: u64,
     large_values: Semaphore,
     empty_hashes: Vec<Hash>,
-    default_namespace: Namespace,
     functions: Functions,
 }
 
@@ -71,14 +70,8 @@ impl Cache {
             max_value_bytes: max_value.as_u64(),
             large_values: Semaphore::new(LARGE_VALUES),
             empty_hashes: functions.map(|f| Digest::of(*f, &[]).hash).collect(),
-            default_namespace: Namespace::default(),
             functions: Functions::default(),
         }
-    }
-
-    /// The namespace of requests that name none.
-    pub fn default_namespace(&self) -> Namespace {
-        self.default_namespace.clone()
     }
 
     /// Opens a blob named by a hash whose function is only known by its length; `None` when it is absent.
@@ -171,18 +164,51 @@ impl Cache {
         alarm(self.entries.get(key, range).await, &key.text)
     }
 
-    /// Stores an entry whose value nobody looks into.
+    /// Stores an entry whose value nobody looks into; gives its version.
     ///
     /// # Errors
-    /// `Invalid` when the body is cut short, `TooLarge`, `Timeout`, `OutOfSpace`, `Unavailable`.
-    pub async fn put_entry(&self, key: &EntryKey, body: &mut impl Chunks) -> Result<()> {
+    /// `Conflict` when the precondition does not hold, `Invalid` when the body is cut short, `TooLarge`, `Timeout`,
+    /// `OutOfSpace`, `Unavailable`.
+    pub async fn put_entry(
+        &self,
+        key: &EntryKey,
+        meta: EntryMeta,
+        precondition: Precondition,
+        body: &mut impl Chunks,
+    ) -> Result<u64> {
         self.check_size(body.announced_bytes())?;
-        let mut writer = self.create_entry(key).await?;
+        let limit = Some(self.max_value_bytes);
+        let mut writer = self.entries.put(key, meta, precondition, limit).await?;
         while let Some(chunk) = body.next().await {
             writer.write(chunk?).await?;
         }
-        writer.commit().await?;
-        Ok(())
+        Ok(writer.commit().await?)
+    }
+
+    /// Lists entries whose key texts start so, in order.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails.
+    pub async fn list_entries(
+        &self,
+        namespace: &Namespace,
+        kind: EntryKind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<EntryInfo>> {
+        Ok(self
+            .entries
+            .list(namespace, kind, prefix, after, limit)
+            .await?)
+    }
+
+    /// Forgets everything in a namespace, durably.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store takes no writes.
+    pub async fn purge(&self, namespace: &Namespace) -> Result<()> {
+        Ok(self.entries.purge(namespace).await?)
     }
 
     /// Deletes an entry; false when there was none.
@@ -238,7 +264,11 @@ impl Cache {
         let _turn = self.turn_for(announced.unwrap_or(u64::MAX)).await;
         let bytes = collect(body, limit).await?;
         action::parse(&bytes).map_err(Error::ActionResult)?;
-        let mut writer = self.create_entry(&action_key(namespace, action)?).await?;
+        let key = action_key(namespace, action)?;
+        let created = self
+            .entries
+            .put(&key, EntryMeta::default(), Precondition::None, Some(limit));
+        let mut writer = created.await?;
         writer.write(bytes).await?;
         writer.commit().await?;
         Ok(())
@@ -277,14 +307,6 @@ impl Cache {
             ..CreateOptions::default()
         };
         Ok(self.blobs.create(namespace, &digest, options).await?)
-    }
-
-    async fn create_entry(&self, key: &EntryKey) -> Result<Box<dyn store::EntryWriter>> {
-        let limit = Some(self.max_value_bytes);
-        let created = self
-            .entries
-            .put(key, EntryMeta::default(), Precondition::None, limit);
-        Ok(created.await?)
     }
 
     fn check_size(&self, size: Option<u64>) -> Result<()> {

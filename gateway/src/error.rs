@@ -45,6 +45,15 @@ pub enum Error {
     /// The body paused for too long.
     #[error("the body paused for too long")]
     BodyTimeout,
+    /// The caller's credentials are wrong, or missing where some are needed.
+    #[error("valid credentials are needed")]
+    Unauthenticated,
+    /// The caller may not do this.
+    #[error("these credentials do not allow {0}")]
+    Forbidden(&'static str),
+    /// Only listed namespaces exist, and this is none of them.
+    #[error("there is no such namespace")]
+    NoNamespace,
     /// The operation is for callers on this machine only.
     #[error("only callers on this machine may do this")]
     RemoteCaller,
@@ -64,7 +73,8 @@ impl Error {
             | Error::BodyCut => Code::Invalid,
             Error::TooLarge { .. } => Code::TooLarge,
             Error::BodyTimeout => Code::Timeout,
-            Error::RemoteCaller => Code::Forbidden,
+            Error::Unauthenticated => Code::Unauthenticated,
+            Error::RemoteCaller | Error::Forbidden(_) | Error::NoNamespace => Code::Forbidden,
         }
     }
 }

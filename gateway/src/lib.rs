@@ -1,8 +1,8 @@
 //! The gateway: every client dialect on one port, in front of stores given as trait objects.
 //!
 //! The way of a request: [`server`] accepts and admits a connection, `connection` tells HTTP/1.1 from HTTP/2 and drives
-//! it, `service` hands each request to the dialect that `protocol` finds for its path, the dialect calls the domain
-//! operations of [`cache`], and `respond` turns the answer into bytes. `watch` and `connections` close what takes too long.
+//! it, `service` hands each request to the dialect that `protocol` finds for its path, the dialect asks its `call` for a
+//! `room` (who calls, in which namespace) and acts through it on [`cache`], and `respond` turns the answer into bytes. `watch` and `connections` close what takes too long.
 //! Not here: how bytes are stored (`store`, `node`), flags and files (`config`, `zim`). Invariants: a dialect sees only
 //! [`cache`]; every queue, body and wait is bounded; no process globals, so tests can start many gateways.
 
@@ -10,17 +10,21 @@ mod action;
 mod admin;
 mod body;
 pub mod cache;
+mod call;
 mod completeness;
 mod connection;
 mod connections;
+mod cors;
 pub mod error;
 mod functions;
 mod metrics;
 #[doc(hidden)]
 pub mod parsers;
+pub mod policy;
 mod protocol;
 mod request;
 mod respond;
+mod room;
 pub mod server;
 mod service;
 mod socket;
@@ -29,14 +33,20 @@ mod watch;
 
 use std::{future::Future, sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use zimcache_config::GatewayConfig;
 use zimcache_store::{BlobStore, EntryStore, StoreAdmin};
 use zimcache_telemetry::metrics::Registry;
 
 pub use error::Error;
+pub use policy::Policy;
 pub use server::{DrainReport, Listener};
 
 use crate::{cache::Cache, connection::Protocols, connections::Connections, metrics::Metrics};
+
+/// Checks of passwords that run at once.
+const PASSWORD_CHECKS: usize = 2;
 
 /// The stores behind a gateway.
 #[derive(Debug, Clone)]
@@ -62,11 +72,14 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) connections: Arc<Connections>,
     pub(crate) protocols: Protocols,
+    pub(crate) policy: ArcSwap<Policy>,
+    /// Passwords are slow to check on purpose; this many at once.
+    pub(crate) password_checks: Semaphore,
     pub(crate) started: Instant,
 }
 
 impl Gateway {
-    /// A gateway over these stores.
+    /// A gateway over these stores. Everybody may do everything until [`Gateway::set_policy`].
     pub fn new(config: GatewayConfig, stores: Stores) -> Gateway {
         let metrics = Metrics::new(Registry::new(), Arc::clone(&stores.admin));
         let connections = Arc::new(Connections::new(&config, metrics.connections.clone()));
@@ -76,9 +89,16 @@ impl Gateway {
             metrics,
             connections,
             protocols: Protocols::new(&config),
+            policy: ArcSwap::default(),
+            password_checks: Semaphore::new(PASSWORD_CHECKS),
             started: Instant::now(),
             config,
         }))
+    }
+
+    /// Puts another policy in force, at once and whole; requests under way keep the one they began with.
+    pub fn set_policy(&self, policy: Policy) {
+        self.0.policy.store(Arc::new(policy));
     }
 
     /// Serves these listeners until `shutdown` ends, then drains: requests under way may finish within the configured

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
 use zimcache_store::ByteRange;
+use zimcache_types::{Namespace, namespace::NamespaceError};
 
 /// The path with repeated slashes made one: some clients join a base URL that ends in a slash with a path that starts
 /// with one.
@@ -21,6 +23,22 @@ pub(crate) fn collapse_slashes(path: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(collapsed)
+}
+
+/// Takes the namespace off a path that starts with `/ns/{namespace}/`. A slash inside the name is written `%2F`.
+///
+/// # Errors
+/// When that segment is no namespace.
+pub(crate) fn split_namespace(path: &str) -> Result<(Option<Namespace>, &str), NamespaceError> {
+    let Some(below) = path.strip_prefix("/ns/") else {
+        return Ok((None, path));
+    };
+    let (name, rest) = below.split_at(below.find('/').unwrap_or(below.len()));
+    let name = percent_decode_str(name)
+        .decode_utf8()
+        .map_err(|_| NamespaceError)?;
+    let rest = if rest.is_empty() { "/" } else { rest };
+    Ok((Some(Namespace::new(&name)?), rest))
 }
 
 /// Which bytes a GET wants. A header that names several ranges, another unit or nonsense asks for everything, and so
@@ -117,6 +135,31 @@ mod tests {
             ("////", "/"),
         ] {
             assert_eq!(collapse_slashes(path), expected);
+        }
+    }
+
+    #[test]
+    fn the_namespace_in_front_is_taken_off_the_path() {
+        for (path, name, rest) in [
+            ("/ns/team/cache/x", Some("team"), "/cache/x"),
+            ("/ns/team%2Fios/ac/x", Some("team/ios"), "/ac/x"),
+            ("/ns/team", Some("team"), "/"),
+            ("/ns/team/", Some("team"), "/"),
+            ("/cache/ns/x", None, "/cache/ns/x"),
+            ("/nsx/y", None, "/nsx/y"),
+        ] {
+            let (found, below) = split_namespace(path).unwrap();
+            assert_eq!(found.as_ref().map(Namespace::as_str), name, "{path}");
+            assert_eq!(below, rest, "{path}");
+        }
+        for bad in [
+            "/ns/",
+            "/ns/../x",
+            "/ns/a%2F../x",
+            "/ns/%ff/x",
+            "/ns/a%20b/x",
+        ] {
+            assert!(split_namespace(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,9 +4,9 @@
 //! errors (`status`). Invariant: a HEAD answer has the headers of the GET answer and no body.
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use zimcache_store::Reader;
+use zimcache_store::{Entry, Reader};
 
-use crate::{body::Body, protocol::Call, request, status};
+use crate::{body::Body, call::Call, request, status};
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -46,6 +46,12 @@ pub(crate) fn value(call: &Call<'_>, reader: Reader, etag: &str) -> Response<Bod
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     response
+}
+
+/// The answer to a GET or HEAD that found this entry.
+pub(crate) fn entry(call: &Call<'_>, entry: Entry) -> Response<Body> {
+    let etag = format!("{:x}", entry.version);
+    value(call, entry.value, &etag)
 }
 
 /// The tag with its quotes, as text and as header.

@@ -8,16 +8,21 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Incoming;
+use zimcache_auth::Principal;
 use zimcache_store as store;
+use zimcache_types::Namespace;
 
 use crate::{
     Shared,
     body::{Body, Upload},
+    call::{Call, Noted},
+    cors,
     metrics::Verb,
-    protocol::{self, Call, Dialect},
-    request::collapse_slashes,
+    policy::Policy,
+    protocol::{self, Dialect},
+    request::{collapse_slashes, split_namespace},
     status,
-    watch::{Conn, Stall},
+    watch::{Conn, Peer, Stall},
 };
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -30,18 +35,23 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, incoming) = request.into_parts();
-    let mut record = Record::begin(&shared, &conn, &head);
-    let path = collapse_slashes(head.uri.path());
+    let policy = shared.policy.load_full();
+    let mut record = Record::begin(&shared, &conn, &head, policy.access_log);
     let mut upload = Upload::new(incoming, &conn, expects_continue(&head));
-    let call = Call {
+    let noted = Noted::default();
+    let asked = Asked {
         shared: &shared,
+        policy: &policy,
         peer: conn.peer,
         head: &head,
-        upload: &mut upload,
+        noted: &noted,
     };
-    let (dialect, answered) = protocol::answer(&path, call).await;
+    let (dialect, mut response) = dispatch(&asked, &mut upload).await;
     record.dialect = dialect;
-    let mut response = answered.unwrap_or_else(|error| status::refuse(&error));
+    record.noted(noted);
+    if !policy.cors_origins.is_empty() {
+        cors::allow(&head, &policy.cors_origins, response.headers_mut());
+    }
     if !upload.settle().await && head.version < Version::HTTP_2 {
         conn.refuse_early();
         response.headers_mut().insert(header::CONNECTION, CLOSE);
@@ -51,6 +61,39 @@ pub(crate) async fn answer(
     }
     record.answered(&response);
     response.map(|body| body.recorded(record))
+}
+
+/// Everything about a request but its body.
+#[derive(Debug)]
+struct Asked<'a> {
+    shared: &'a Shared,
+    policy: &'a Arc<Policy>,
+    peer: Peer,
+    head: &'a Parts,
+    noted: &'a Noted,
+}
+
+/// Finds the dialect and lets it answer.
+async fn dispatch(asked: &Asked<'_>, upload: &mut Upload) -> (Dialect, Response<Body>) {
+    let head = asked.head;
+    if let Some(response) = cors::preflight(head, &asked.policy.cors_origins) {
+        return (Dialect::Admin, response);
+    }
+    let path = collapse_slashes(head.uri.path());
+    let (prefix, path) = match split_namespace(&path) {
+        Ok(split) => split,
+        Err(error) => return (Dialect::Admin, status::refuse(&error.into())),
+    };
+    let call = Call {
+        shared: asked.shared,
+        policy: asked.policy,
+        peer: asked.peer,
+        head,
+        prefix: prefix.as_ref(),
+        noted: asked.noted,
+        upload,
+    };
+    protocol::answer(path, call).await
 }
 
 fn expects_continue(head: &Parts) -> bool {
@@ -75,6 +118,7 @@ pub(crate) struct Record {
     conn: Arc<Conn>,
     started: Instant,
     dialect: Dialect,
+    namespace: Option<Namespace>,
     verb: Verb,
     status: Option<StatusCode>,
     sent_bytes: u64,
@@ -87,15 +131,17 @@ pub(crate) struct Record {
 struct Line {
     method: http::Method,
     path: String,
+    principal: Option<Principal>,
 }
 
 impl Record {
-    fn begin(shared: &Arc<Shared>, conn: &Arc<Conn>, head: &Parts) -> Record {
+    fn begin(shared: &Arc<Shared>, conn: &Arc<Conn>, head: &Parts, access_log: bool) -> Record {
         conn.begin();
-        let line = shared.config.access_log.then(|| {
+        let line = access_log.then(|| {
             Box::new(Line {
                 method: head.method.clone(),
                 path: head.uri.path().to_owned(),
+                principal: None,
             })
         });
         Record {
@@ -103,11 +149,20 @@ impl Record {
             conn: Arc::clone(conn),
             started: Instant::now(),
             dialect: Dialect::Admin,
+            namespace: None,
             verb: Verb::of(&head.method),
             status: None,
             sent_bytes: 0,
             stall: None,
             line,
+        }
+    }
+
+    /// What the dialect learnt about the request.
+    fn noted(&mut self, noted: Noted) {
+        self.namespace = noted.namespace.into_inner();
+        if let Some(line) = &mut self.line {
+            line.principal = noted.principal.into_inner();
         }
     }
 
@@ -158,6 +213,8 @@ impl Drop for Record {
                 method = %line.method,
                 path = line.path,
                 dialect = self.dialect.as_str(),
+                namespace = self.namespace.as_ref().map(Namespace::as_str),
+                principal = line.principal.as_ref().map(|who| &**who.name()),
                 status = self.status.map_or(0, |status| status.as_u16()),
                 sent_bytes = self.sent_bytes,
                 micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

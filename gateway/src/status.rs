@@ -12,6 +12,9 @@ use crate::{Error, body::Body};
 
 /// What a client is told to wait before it tries again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// Basic, because that is what every HTTP client can send; a token is its password.
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"ZimCache\", charset=\"UTF-8\"");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The status that says the same.
@@ -48,6 +51,9 @@ pub(crate) fn refuse(error: &Error) -> Response<Body> {
             if let Ok(range) = HeaderValue::try_from(format!("bytes */{size}")) {
                 headers.insert(header::CONTENT_RANGE, range);
             }
+        }
+        Error::Unauthenticated => {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
         }
         _ if status == StatusCode::SERVICE_UNAVAILABLE || code == Code::RateLimited => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -11,13 +11,13 @@
 //! The instance is the namespace; without one it is `default`. Nothing in a path tells the hash function: its length
 //! does, and 64 digits may be SHA-256 or BLAKE3.
 
-use http::{Method, Response, header};
+use http::{Method, Response, header, request::Parts};
 use serde::Serialize;
 use zimcache_store::Reader;
 use zimcache_types::{Hash, Namespace};
 
-use super::{Call, RESERVED};
-use crate::{Error, body::Body, error::Result, respond, status};
+use super::RESERVED;
+use crate::{Error, body::Body, call::Call, error::Result, respond, room::Room, status};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
 
@@ -77,61 +77,43 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
     else {
         return Ok(server_status(&call));
     };
-    let known = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
-    if !known.contains(&call.head.method) {
-        return Ok(status::method_not_allowed(METHODS));
-    }
-    let namespace = if instance.is_empty() {
-        call.cache().default_namespace()
-    } else {
-        Namespace::new(instance)?
-    };
+    let named = (!instance.is_empty()).then(|| Namespace::new(instance));
+    let room = call.room_of(named.transpose()?).await?;
     let hash = Hash::parse_untyped(key)?;
     match kind {
-        Kind::Blob => blob(call, &namespace, &hash, key).await,
-        Kind::ActionResult => action_result(call, &namespace, &hash).await,
+        Kind::Blob => blob(call, &room, &hash, key).await,
+        Kind::ActionResult => action_result(call, &room, &hash).await,
     }
 }
 
-async fn blob(
-    call: Call<'_>,
-    namespace: &Namespace,
-    hash: &Hash,
-    key: &str,
-) -> Result<Response<Body>> {
-    let cache = call.cache();
+async fn blob(call: Call<'_>, room: &Room<'_>, hash: &Hash, key: &str) -> Result<Response<Body>> {
     match call.head.method {
         Method::PUT => {
-            let stored = call.shared.cache.put_blob(namespace, hash, call.upload);
+            let stored = room.put_blob(hash, call.upload);
             stored.await.map(|()| respond::done())
         }
-        Method::DELETE => Ok(respond::deleted(cache.delete_blob(namespace, hash).await?)),
-        _ => {
-            let opened = cache.open_blob(namespace, hash, call.range()).await?;
+        Method::DELETE => Ok(respond::deleted(room.delete_blob(hash).await?)),
+        Method::GET | Method::HEAD => {
+            let opened = room.open_blob(hash, call.range()).await?;
             Ok(opened.map_or_else(respond::miss, |reader| respond::value(&call, reader, key)))
         }
+        _ => Ok(status::method_not_allowed(METHODS)),
     }
 }
 
-async fn action_result(
-    call: Call<'_>,
-    namespace: &Namespace,
-    action: &Hash,
-) -> Result<Response<Body>> {
-    let cache = call.cache();
+async fn action_result(call: Call<'_>, room: &Room<'_>, action: &Hash) -> Result<Response<Body>> {
     match call.head.method {
         Method::PUT => {
             refuse_json(&call)?;
-            let cache = &call.shared.cache;
-            let stored = cache.put_action_result(namespace, action, call.upload);
+            let stored = room.put_action_result(action, call.upload);
             stored.await.map(|()| respond::done())
         }
         Method::DELETE => {
-            let found = cache.delete_action_result(namespace, action).await?;
+            let found = room.delete_action_result(action).await?;
             Ok(respond::deleted(found))
         }
-        _ => {
-            let Some(result) = cache.action_result(namespace, action).await? else {
+        Method::GET | Method::HEAD => {
+            let Some(result) = room.action_result(action).await? else {
                 return Ok(respond::miss());
             };
             let range = call.range().resolve(result.bytes.len() as u64)?;
@@ -139,7 +121,13 @@ async fn action_result(
             let etag = format!("{:x}", result.version);
             Ok(respond::value(&call, reader, &etag))
         }
+        _ => Ok(status::method_not_allowed(METHODS)),
     }
+}
+
+/// Says no: Bazel warns and goes on without the cache.
+pub(crate) fn refuse(error: &Error, _head: &Parts) -> Response<Body> {
+    status::refuse(error)
 }
 
 /// moon sends action results as JSON; only the binary form is understood.

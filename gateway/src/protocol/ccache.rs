@@ -11,11 +11,11 @@
 //! A key is 33 characters (`[0-9a-f]{4}[0-9a-v]{29}`, up to 4.12) or 40 hex digits (from 4.13). All layouts of one key
 //! name one object. Values are opaque, also in the `bazel` layout. Never answer 204 to a GET: it counts as a hit.
 
-use http::{Method, Response};
-use zimcache_types::{EntryKey, EntryKind};
+use http::{Method, Response, request::Parts};
+use zimcache_store::EntryMeta;
+use zimcache_types::EntryKind;
 
-use super::Call;
-use crate::{Error, body::Body, error::Result, respond, status};
+use crate::{Error, body::Body, call::Call, error::Result, respond, status};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
 const MALFORMED: &str = "expected 33 characters or 40 hex digits in one of ccache's layouts";
@@ -76,26 +76,28 @@ fn is_hex(text: &str) -> bool {
 
 /// Answers a request.
 pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<Body>> {
-    let known = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
-    if !known.contains(&call.head.method) {
-        return Ok(status::method_not_allowed(METHODS));
-    }
-    let cache = &call.shared.cache;
-    let text = parse_key(route)?;
-    let key = EntryKey::new(cache.default_namespace(), EntryKind::Ccache, text)
-        .ok_or(Error::Key(MALFORMED))?;
+    let room = call.room().await?;
+    let key = parse_key(route)?;
     match call.head.method {
         Method::PUT => {
-            let stored = cache.put_entry(&key, call.upload);
-            stored.await.map(|()| respond::done())
+            let stored = room.put_entry(EntryKind::Ccache, &key, EntryMeta::default(), call.upload);
+            stored.await.map(|_| respond::done())
         }
-        Method::DELETE => Ok(respond::deleted(cache.delete_entry(&key).await?)),
-        _ => {
-            let Some(entry) = cache.open_entry(&key, call.range()).await? else {
-                return Ok(respond::miss());
-            };
-            let etag = format!("{:x}", entry.version);
-            Ok(respond::value(&call, entry.value, &etag))
+        Method::DELETE => {
+            let found = room.delete_entry(EntryKind::Ccache, &key).await?;
+            Ok(respond::deleted(found))
         }
+        Method::GET | Method::HEAD => {
+            let found = room
+                .open_entry(EntryKind::Ccache, &key, call.range())
+                .await?;
+            Ok(found.map_or_else(respond::miss, |entry| respond::entry(&call, entry)))
+        }
+        _ => Ok(status::method_not_allowed(METHODS)),
     }
+}
+
+/// Says no: any status but 2xx is a miss or a failed write to ccache.
+pub(crate) fn refuse(error: &Error, _head: &Parts) -> Response<Body> {
+    status::refuse(error)
 }

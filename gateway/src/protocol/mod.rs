@@ -1,26 +1,21 @@
 //! The table of dialects. A new dialect is one file and one line here.
 //!
-//! A dialect's file has `routes` (is this path mine, and what does it name?) and `answer` (do it), in that order, and
-//! its wire tests. It sees [`crate::cache`] and what is in [`Call`]; never a store, a node or another dialect. Dialects
-//! are asked in the order of the table; the operator's pages come first.
+//! A dialect's file has `routes` (is this path mine, and what does it name?), `answer` (do it) and `refuse` (say no in
+//! the words of this client), in that order, and its wire tests. It sees what is in [`Call`] and acts through a
+//! [`Room`](crate::room::Room); never a store, a node or another dialect. Dialects are asked in the order of the table;
+//! the operator's pages come first.
 
 pub(crate) mod bazel_http;
 pub(crate) mod ccache;
+pub(crate) mod gradle;
 
-use http::{Method, Response, request::Parts};
-use zimcache_store::ByteRange;
+use http::Response;
 
-use crate::{
-    Shared, admin,
-    body::{Body, Upload},
-    cache::Cache,
-    error::Result,
-    request, status,
-    watch::Peer,
-};
+use crate::{admin, body::Body, call::Call, error::Error, status};
 
 /// First path segments that belong to a dialect or to operators, and are never an instance name.
-pub(crate) const RESERVED: [&str; 13] = [
+pub(crate) const RESERVED: [&str; 14] = [
+    "_apis",
     "api",
     "artifacts",
     "cache",
@@ -35,34 +30,6 @@ pub(crate) const RESERVED: [&str; 13] = [
     "v8",
     "webdav",
 ];
-
-/// A request, as a dialect sees it.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) peer: Peer,
-    pub(crate) head: &'a Parts,
-    pub(crate) upload: &'a mut Upload,
-}
-
-impl Call<'_> {
-    pub(crate) fn cache(&self) -> &Cache {
-        &self.shared.cache
-    }
-
-    /// Which bytes are wanted; only a GET can ask for less than all.
-    pub(crate) fn range(&self) -> ByteRange {
-        if self.head.method == Method::GET {
-            request::range_of(&self.head.headers)
-        } else {
-            ByteRange::Full
-        }
-    }
-
-    pub(crate) fn asks_for_range(&self) -> bool {
-        self.range() != ByteRange::Full
-    }
-}
 
 /// Lists the dialects: label, module, text of the label.
 macro_rules! dialects {
@@ -87,14 +54,18 @@ macro_rules! dialects {
         }
 
         /// Answers a request, and tells whose it was.
-        pub(crate) async fn answer(path: &str, call: Call<'_>) -> (Dialect, Result<Response<Body>>) {
+        pub(crate) async fn answer(path: &str, call: Call<'_>) -> (Dialect, Response<Body>) {
+            let head = call.head;
             if let Some(page) = admin::routes(path) {
-                return (Dialect::Admin, admin::answer(page, call).await);
+                let answered = admin::answer(page, call).await;
+                return (Dialect::Admin, answered.unwrap_or_else(|error| status::refuse(&error)));
             }
             $(if let Some(route) = $module::routes(path) {
-                return (Dialect::$dialect, $module::answer(route, call).await);
+                let answered = $module::answer(route, call).await;
+                let refused = |error: Error| $module::refuse(&error, head);
+                return (Dialect::$dialect, answered.unwrap_or_else(refused));
             })+
-            (Dialect::Admin, Ok(status::empty(http::StatusCode::NOT_FOUND)))
+            (Dialect::Admin, status::empty(http::StatusCode::NOT_FOUND))
         }
     };
 }
@@ -102,6 +73,8 @@ macro_rules! dialects {
 dialects! {
     /// ccache's HTTP storage.
     Ccache = ccache,
+    /// Gradle's build cache.
+    Gradle = gradle,
     /// Bazel's HTTP cache; also moon's. Takes any path that ends in `/ac/…` or `/cas/…`, so it comes last.
     BazelHttp = bazel_http,
 }

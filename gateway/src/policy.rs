@@ -1,0 +1,68 @@
+//! What may change while the gateway serves: who may do what, which namespaces there are, which limits hold.
+//!
+//! One immutable value behind an atomic pointer; a reload swaps it whole, so a request sees one policy from its start
+//! to its end. Not here: where the parts come from (`zim` reads files), what a request asks for (`call`).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use zimcache_auth::{Anonymous, Authenticator, Sources};
+use zimcache_config::{LimitsConfig, Namespaces, namespaces::ANY};
+use zimcache_store::Retention;
+use zimcache_types::Namespace;
+
+/// Who may do what, and how much of it.
+#[derive(Debug)]
+pub struct Policy {
+    /// Tokens, users, and what everybody else may do.
+    pub authenticator: Authenticator,
+    /// The namespaces there are; empty: any.
+    pub namespaces: Namespaces,
+    /// How many requests are answered.
+    pub limits: LimitsConfig,
+    /// Origins whose pages a browser may let use the cache.
+    pub cors_origins: Vec<String>,
+    /// Log every request.
+    pub access_log: bool,
+}
+
+impl Default for Policy {
+    /// Everybody may read and write everything, without limits.
+    fn default() -> Policy {
+        Policy {
+            authenticator: Authenticator::new(Sources {
+                anonymous: Anonymous::ReadWrite,
+                ..Sources::default()
+            }),
+            namespaces: Namespaces::default(),
+            limits: LimitsConfig::default(),
+            cors_origins: Vec::new(),
+            access_log: false,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether the namespace exists or may come into being.
+    pub(crate) fn has(&self, namespace: &Namespace) -> bool {
+        let listed = &self.namespaces;
+        listed.is_empty() || listed.contains_key(namespace.as_str()) || listed.contains_key(ANY)
+    }
+
+    /// How long values are kept, given what holds where nothing else is said.
+    pub fn retention(&self, default_ttl: Option<Duration>, min_lifetime: Duration) -> Retention {
+        let own = |name: &str| {
+            self.namespaces
+                .get(name)
+                .and_then(|config| config.retention)
+        };
+        let listed = self.namespaces.keys().filter(|name| *name != ANY);
+        let namespaces: BTreeMap<_, _> = listed
+            .filter_map(|name| Some((Namespace::new(name).ok()?, own(name)?.0)))
+            .collect();
+        Retention {
+            default_ttl: own(ANY).map_or(default_ttl, |retention| retention.0),
+            min_lifetime,
+            namespaces,
+        }
+    }
+}

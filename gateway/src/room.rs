@@ -1,0 +1,198 @@
+//! A caller in a namespace: what every dialect acts through.
+//!
+//! The one place where rights are checked, once per operation, for all dialects. Without a right nothing is told, not
+//! even whether something exists. Not here: who the caller is (`call`), what the operations do (`cache`).
+
+use zimcache_auth::{Principal, Scope};
+use zimcache_store::{ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
+use zimcache_types::{EntryKey, EntryKind, Hash, Namespace};
+
+use crate::{
+    Error,
+    cache::{ActionResult, Cache, Chunks},
+    error::Result,
+};
+
+/// Where the caller's rights come from.
+#[derive(Debug, Clone)]
+enum Rights {
+    /// Who it is.
+    Of(Principal),
+    /// A URL that we signed; whoever has it may do this.
+    Signed(Scope),
+}
+
+/// A caller in a namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct Room<'a> {
+    cache: &'a Cache,
+    rights: Rights,
+    namespace: Namespace,
+}
+
+impl<'a> Room<'a> {
+    /// A caller who may do what the principal may.
+    pub(crate) fn new(cache: &'a Cache, principal: Principal, namespace: Namespace) -> Room<'a> {
+        Room {
+            cache,
+            rights: Rights::Of(principal),
+            namespace,
+        }
+    }
+
+    /// The bearer of a URL that was signed for this.
+    pub(crate) fn signed(cache: &'a Cache, scope: Scope, namespace: Namespace) -> Room<'a> {
+        Room {
+            cache,
+            rights: Rights::Signed(scope),
+            namespace,
+        }
+    }
+
+    /// Where the caller is.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Whether the caller has a right here.
+    pub(crate) fn allows(&self, scope: Scope) -> bool {
+        match &self.rights {
+            Rights::Of(principal) => principal.may(scope, &self.namespace),
+            Rights::Signed(own) => own.includes(scope),
+        }
+    }
+
+    /// Refuses callers without a right here.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    pub(crate) fn require(&self, scope: Scope) -> Result<()> {
+        if self.allows(scope) {
+            return Ok(());
+        }
+        Err(Error::Forbidden(match scope {
+            Scope::Read => "reading in this namespace",
+            Scope::Write => "writing in this namespace",
+            Scope::Admin => "looking after this namespace",
+        }))
+    }
+
+    /// The key of an entry here.
+    ///
+    /// # Errors
+    /// [`Error::Key`] when the text is empty or too long.
+    pub(crate) fn key(&self, kind: EntryKind, text: impl Into<Box<str>>) -> Result<EntryKey> {
+        EntryKey::new(self.namespace.clone(), kind, text)
+            .ok_or(Error::Key("the key is empty or too long"))
+    }
+
+    /// Opens a blob; see [`Cache::open_blob`].
+    pub(crate) async fn open_blob(&self, hash: &Hash, range: ByteRange) -> Result<Option<Reader>> {
+        self.require(Scope::Read)?;
+        self.cache.open_blob(&self.namespace, hash, range).await
+    }
+
+    /// Stores a blob; see [`Cache::put_blob`].
+    pub(crate) async fn put_blob(&self, hash: &Hash, body: &mut impl Chunks) -> Result<()> {
+        self.require(Scope::Write)?;
+        self.cache.put_blob(&self.namespace, hash, body).await
+    }
+
+    /// Removes a blob; see [`Cache::delete_blob`].
+    pub(crate) async fn delete_blob(&self, hash: &Hash) -> Result<bool> {
+        self.require(Scope::Write)?;
+        self.cache.delete_blob(&self.namespace, hash).await
+    }
+
+    /// Opens an entry; see [`Cache::open_entry`].
+    pub(crate) async fn open_entry(
+        &self,
+        kind: EntryKind,
+        text: &str,
+        range: ByteRange,
+    ) -> Result<Option<Entry>> {
+        self.require(Scope::Read)?;
+        self.cache.open_entry(&self.key(kind, text)?, range).await
+    }
+
+    /// Stores an entry; the newest put wins. See [`Cache::put_entry`].
+    pub(crate) async fn put_entry(
+        &self,
+        kind: EntryKind,
+        text: &str,
+        meta: EntryMeta,
+        body: &mut impl Chunks,
+    ) -> Result<u64> {
+        self.put_entry_if(kind, text, meta, Precondition::None, body)
+            .await
+    }
+
+    /// Stores an entry when the precondition holds.
+    ///
+    /// # Errors
+    /// `Conflict` when it does not; as [`Cache::put_entry`].
+    pub(crate) async fn put_entry_if(
+        &self,
+        kind: EntryKind,
+        text: &str,
+        meta: EntryMeta,
+        precondition: Precondition,
+        body: &mut impl Chunks,
+    ) -> Result<u64> {
+        self.require(Scope::Write)?;
+        let key = self.key(kind, text)?;
+        self.cache.put_entry(&key, meta, precondition, body).await
+    }
+
+    /// Deletes an entry; see [`Cache::delete_entry`].
+    pub(crate) async fn delete_entry(&self, kind: EntryKind, text: &str) -> Result<bool> {
+        self.require(Scope::Write)?;
+        self.cache.delete_entry(&self.key(kind, text)?).await
+    }
+
+    /// Lists entries; see [`Cache::list_entries`].
+    pub(crate) async fn list_entries(
+        &self,
+        kind: EntryKind,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<EntryInfo>> {
+        self.require(Scope::Read)?;
+        self.cache
+            .list_entries(&self.namespace, kind, prefix, after, limit)
+            .await
+    }
+
+    /// Forgets everything here; see [`Cache::purge`].
+    pub(crate) async fn purge(&self) -> Result<()> {
+        self.require(Scope::Admin)?;
+        self.cache.purge(&self.namespace).await
+    }
+
+    /// An action result that is complete; see [`Cache::action_result`].
+    pub(crate) async fn action_result(&self, action: &Hash) -> Result<Option<ActionResult>> {
+        self.require(Scope::Read)?;
+        self.cache.action_result(&self.namespace, action).await
+    }
+
+    /// Stores an action result; see [`Cache::put_action_result`].
+    pub(crate) async fn put_action_result(
+        &self,
+        action: &Hash,
+        body: &mut impl Chunks,
+    ) -> Result<()> {
+        self.require(Scope::Write)?;
+        self.cache
+            .put_action_result(&self.namespace, action, body)
+            .await
+    }
+
+    /// Deletes an action result; see [`Cache::delete_action_result`].
+    pub(crate) async fn delete_action_result(&self, action: &Hash) -> Result<bool> {
+        self.require(Scope::Write)?;
+        self.cache
+            .delete_action_result(&self.namespace, action)
+            .await
+    }
+}
