@@ -24,6 +24,7 @@ pub struct Exchange {
     pub with_tokens: bool,
     status: u16,
     headers: Vec<(String, Option<String>)>,
+    parts_of_headers: Vec<(String, String)>,
     absent_headers: Vec<String>,
     bodies: Vec<Body>,
     keep: Option<(String, Kept)>,
@@ -83,6 +84,7 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Exchange> {
         with_tokens: false,
         status: 0,
         headers: Vec::new(),
+        parts_of_headers: Vec::new(),
         absent_headers: Vec::new(),
         bodies: Vec::new(),
         keep: None,
@@ -114,6 +116,12 @@ impl Exchange {
                     None => (value, None),
                 };
                 self.headers.push((name.to_ascii_lowercase(), text));
+            }
+            ("header-has", _) => {
+                let (name, part) = value.split_once(": ").context("header-has: NAME: TEXT")?;
+                let part = part.to_ascii_lowercase();
+                self.parts_of_headers
+                    .push((name.to_ascii_lowercase(), part));
             }
             ("no-header", _) => self.absent_headers.push(value.to_ascii_lowercase()),
             ("body", _) => self.bodies.push(body_of(value)?),
@@ -191,6 +199,13 @@ impl Exchange {
             ensure!(
                 value.as_deref().is_none_or(|value| value == found),
                 "header {name} is {found:?}, not {value:?}"
+            );
+        }
+        for (name, part) in &self.parts_of_headers {
+            let found = response.header(name).unwrap_or_default();
+            ensure!(
+                found.to_ascii_lowercase().contains(part),
+                "header {name} is {found:?}, without {part:?}"
             );
         }
         for name in &self.absent_headers {
