@@ -1,12 +1,13 @@
 //! One connection from its first byte to its end: tell the protocol, drive it, obey the watch, close politely.
 //!
-//! The wait for the first byte is ours: nothing of hyper runs before it. HTTP/1.1 and HTTP/2 with prior knowledge share
+//! The handshake and the wait for the first byte are ours: nothing of hyper runs before them. HTTP/1.1 and HTTP/2 with prior knowledge share
 //! the port; an `Upgrade: h2c` is ignored, as RFC 9113 wishes. Cancellation: dropping the future drops the socket.
 //! Invariant: a peer that we refuse early gets to read the refusal (see `socket`).
 
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    io,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,8 +27,9 @@ use zimcache_telemetry::task;
 use crate::{
     Shared,
     connections::Place,
+    metrics::Traffic,
     service,
-    socket::{Socket, Spoken, Watched},
+    socket::{Accepted, Spoken, Watched},
     watch::{Command, Conn, Phase},
 };
 
@@ -83,9 +85,9 @@ where
 }
 
 /// Serves one connection until it ends or the watch cuts it.
-pub(crate) async fn run(shared: Arc<Shared>, socket: Socket, place: Place) {
+pub(crate) async fn run(shared: Arc<Shared>, accepted: Accepted, place: Place) {
     let conn = Arc::clone(&place.conn);
-    let mut work = pin!(serve(shared, socket, Arc::clone(&conn)));
+    let mut work = pin!(serve(shared, accepted, Arc::clone(&conn)));
     poll_fn(|cx| match conn.told(cx) {
         Command::Cut => Poll::Ready(()),
         Command::Run | Command::Finish => work.as_mut().poll(cx),
@@ -93,22 +95,33 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: Socket, place: Place) {
     .await;
 }
 
-async fn serve(shared: Arc<Shared>, socket: Socket, conn: Arc<Conn>) {
-    let mut socket = Watched::new(socket, Arc::clone(&conn), shared.metrics.traffic.clone());
-    let detected = {
-        let mut detect = pin!(socket.detect());
+async fn serve(shared: Arc<Shared>, accepted: Accepted, conn: Arc<Conn>) {
+    let begun = {
+        let traffic = shared.metrics.traffic.clone();
+        let mut begin = pin!(begin(accepted, Arc::clone(&conn), traffic));
         poll_fn(|cx| match conn.told(cx) {
-            Command::Run => detect.as_mut().poll(cx),
+            Command::Run => begin.as_mut().poll(cx),
             Command::Finish | Command::Cut => Poll::Ready(Ok(None)),
         })
         .await
     };
-    match detected {
-        Ok(Some(Spoken::Http1)) => serve_http1(shared, socket, &conn).await,
-        Ok(Some(Spoken::Http2)) => serve_http2(shared, socket, &conn).await,
+    match begun {
+        Ok(Some((socket, Spoken::Http1))) => serve_http1(shared, socket, &conn).await,
+        Ok(Some((socket, Spoken::Http2))) => serve_http2(shared, socket, &conn).await,
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, peer = %conn.peer, "connection failed at once"),
     }
+}
+
+/// Everything before the first request: the handshake, and which HTTP it is.
+async fn begin(
+    accepted: Accepted,
+    conn: Arc<Conn>,
+    traffic: Traffic,
+) -> io::Result<Option<(Watched, Spoken)>> {
+    let mut socket = Watched::new(accepted.ready().await?, conn, traffic);
+    let spoken = socket.detect().await?;
+    Ok(spoken.map(|spoken| (socket, spoken)))
 }
 
 async fn serve_http1(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {

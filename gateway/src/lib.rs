@@ -29,6 +29,7 @@ pub mod server;
 mod service;
 mod socket;
 mod status;
+pub mod tls;
 mod watch;
 
 use std::{future::Future, sync::Arc, time::Instant};
@@ -42,6 +43,7 @@ use zimcache_telemetry::metrics::Registry;
 pub use error::Error;
 pub use policy::Policy;
 pub use server::{DrainReport, Listener};
+pub use tls::{Tls, TlsError};
 
 use crate::{cache::Cache, connection::Protocols, connections::Connections, metrics::Metrics};
 

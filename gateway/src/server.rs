@@ -4,17 +4,18 @@
 //! (`connection`). Stop order: no new connections, then requests under way, then whatever is left is cut. Cancellation:
 //! dropping `serve`'s future stops accepting and leaves open connections to themselves.
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::watch,
 };
 use zimcache_telemetry::task;
 
 use crate::{
     Shared, connection,
-    socket::Socket,
+    socket::{Accepted, Socket},
+    tls::Tls,
     watch::{Command, Peer},
 };
 
@@ -28,6 +29,8 @@ const CUT_SHARE: u32 = 20;
 pub enum Listener {
     /// A TCP port.
     Tcp(TcpListener),
+    /// A TCP port that speaks TLS alone.
+    Tls(TcpListener, Tls),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -54,21 +57,30 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+    async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                // Without it a small answer could wait for the peer's delayed acknowledgement. Fails only on a
-                // connection that is gone already.
-                stream.set_nodelay(true).ok();
-                Ok((Socket::Tcp(stream), Peer::Tcp(address)))
+                let (stream, address) = accept_tcp(listener).await?;
+                Ok((Accepted::Ready(Socket::Tcp(stream)), Peer::Tcp(address)))
+            }
+            Listener::Tls(listener, tls) => {
+                let (stream, address) = accept_tcp(listener).await?;
+                Ok((Accepted::Tls(stream, tls.clone()), Peer::Tls(address)))
             }
             Listener::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::Unix(stream), Peer::Unix))
+                Ok((Accepted::Ready(Socket::Unix(stream)), Peer::Unix))
             }
         }
     }
+}
+
+async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = listener.accept().await?;
+    // Without it a small answer could wait for the peer's delayed acknowledgement. Fails only on a connection that is
+    // gone already.
+    stream.set_nodelay(true).ok();
+    Ok((stream, address))
 }
 
 /// Serves until `shutdown` ends, then drains.

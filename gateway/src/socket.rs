@@ -1,4 +1,4 @@
-//! A connection's byte stream: TCP or Unix, with the bytes read ahead put back, reporting to the connection's watch.
+//! A connection's byte stream: TCP, TLS or Unix, with the bytes read ahead put back, reporting to the connection's watch.
 //!
 //! Not here: protocols. Invariant: every byte read or written and every write that blocks is recorded on the
 //! connection, which is what its timeouts rest on.
@@ -15,9 +15,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     metrics::Traffic,
+    tls::Tls,
     watch::{Conn, Phase},
 };
 
@@ -34,8 +36,29 @@ const LINGER_BYTES: u64 = 16 << 20;
 pub(crate) enum Socket {
     /// A TCP connection.
     Tcp(TcpStream),
+    /// A TCP connection with TLS in it.
+    Tls(Box<TlsStream<TcpStream>>),
     /// A connection on a Unix socket.
     Unix(UnixStream),
+}
+
+/// A connection as it was accepted.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// It can be used.
+    Ready(Socket),
+    /// Its handshake comes first.
+    Tls(TcpStream, Tls),
+}
+
+impl Accepted {
+    /// The connection after its handshake.
+    pub(crate) async fn ready(self) -> io::Result<Socket> {
+        match self {
+            Accepted::Ready(socket) => Ok(socket),
+            Accepted::Tls(stream, tls) => Ok(Socket::Tls(Box::new(tls.accept(stream).await?))),
+        }
+    }
 }
 
 /// Which HTTP a peer speaks.
@@ -106,6 +129,7 @@ impl Watched {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -138,6 +162,7 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let outcome = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         let received = buf.filled().len() - before;
@@ -157,6 +182,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let outcome = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         self.wrote(outcome)
@@ -169,6 +195,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let outcome = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         self.wrote(outcome)
@@ -178,8 +205,11 @@ impl AsyncWrite for Watched {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// Closes our side. A peer that was refused in the middle of a request may still be sending; closing both sides

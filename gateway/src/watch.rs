@@ -6,7 +6,7 @@
 //! Lock order: `Connections::open`, then `Conn::stalls`, then `Stall::waker`; nothing else is taken under them.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
@@ -56,24 +56,31 @@ fn millis(duration: Duration) -> u64 {
 pub(crate) enum Peer {
     /// A TCP peer.
     Tcp(SocketAddr),
+    /// A TCP peer that speaks TLS.
+    Tls(SocketAddr),
     /// A process on this machine.
     Unix,
 }
 
 impl Peer {
+    /// Its address; none on a Unix socket.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) | Peer::Tls(address) => Some(address.ip().to_canonical()),
+            Peer::Unix => None,
+        }
+    }
+
     /// Whether it is on this machine.
     pub(crate) fn is_local(self) -> bool {
-        match self {
-            Peer::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Peer::Unix => true,
-        }
+        self.address().is_none_or(|address| address.is_loopback())
     }
 }
 
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Peer::Tcp(address) => address.fmt(f),
+            Peer::Tcp(address) | Peer::Tls(address) => address.fmt(f),
             Peer::Unix => f.write_str("unix"),
         }
     }
