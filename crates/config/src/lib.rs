@@ -5,6 +5,7 @@
 //! ([`Environment`]). No type of an async runtime or of HTTP appears here.
 
 pub mod auth;
+pub mod changes;
 pub mod environment;
 pub mod field;
 pub mod gateway;
@@ -23,6 +24,7 @@ pub mod store;
 pub mod tls;
 
 pub use auth::{AnonymousPolicy, AuthConfig, UserScope};
+pub use changes::Changes;
 pub use environment::Environment;
 pub use field::Field;
 pub use gateway::GatewayConfig;
@@ -35,5 +37,5 @@ pub use problem::{Origin, Problem, Problems};
 pub use rate::Rate;
 pub use secret::Secret;
 pub use serve::ServeConfig;
-pub use store::StoreConfig;
+pub use store::{Compression, EvictionPolicy, StoreConfig};
 pub use tls::{TlsConfig, TlsVersion};

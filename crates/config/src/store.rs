@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use zimcache_types::ByteSize;
 
 use crate::{
@@ -40,6 +41,60 @@ settings! {
         #[serde(with = "crate::human::optional_duration")]
         scrub_interval: Option<Duration> = Some(Duration::from_hours(14 * 24)),
             accepts "a duration such as 12h or 14d, at least 1s, or off";
+        /// How records are kept small on the disk. `auto` takes the better of both for each value.
+        compression: Compression = Compression::Auto,
+            accepts "auto, zstd, lz4 or off", flag "--compression";
+        /// How long after its put a record is served; namespaces may differ. `off`: as long as it fits.
+        #[serde(with = "crate::human::optional_duration")]
+        retention: Option<Duration> = None,
+            accepts "a duration such as 12h or 30d, at least 1s, or off", flag "--retention";
+        /// Eviction spares what is younger than this while anything older can go.
+        #[serde(with = "crate::human::duration")]
+        min_lifetime: Duration = Duration::ZERO,
+            accepts "a duration such as 0s, 30m or 1d";
+        /// Which records leave first when the store is full.
+        eviction_policy: EvictionPolicy = EvictionPolicy::S3Fifo,
+            accepts "s3-fifo";
+    }
+}
+
+/// How records are kept small on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// The better of both for each value, by its size.
+    #[default]
+    Auto,
+    /// zstd wherever it saves enough.
+    Zstd,
+    /// LZ4 wherever it saves enough.
+    Lz4,
+    /// Everything is stored as it came.
+    Off,
+}
+
+/// Which records leave first when the store is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum EvictionPolicy {
+    /// What was never used again leaves first, in the order it came; what was used stays in turn.
+    #[default]
+    #[serde(rename = "s3-fifo")]
+    S3Fifo,
+}
+
+impl<'de> Deserialize<'de> for EvictionPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let why = match name.as_str() {
+            "s3-fifo" => return Ok(EvictionPolicy::S3Fifo),
+            "lru" | "lfu" => {
+                "lru and lfu would write the disk for every read or keep a list of all records in RAM, and \
+                 hit no more often (docs/adr/0007); s3-fifo counts uses too"
+            }
+            "ttl" => "a time to live is set by retention, beside the policy",
+            _ => "only s3-fifo is offered",
+        };
+        Err(D::Error::custom(why))
     }
 }
 
@@ -74,6 +129,10 @@ impl StoreConfig {
         if let Some(interval) = self.scrub_interval {
             let holds = interval >= Duration::from_secs(1);
             checks.require("scrub_interval", holds, duration_text(interval));
+        }
+        if let Some(ttl) = self.retention {
+            let holds = ttl >= Duration::from_secs(1);
+            checks.require("retention", holds, duration_text(ttl));
         }
         checks.finish()
     }

@@ -12,7 +12,10 @@ pub mod memory;
 pub mod reader;
 pub mod testing;
 
-pub use admin::{GcReport, Progress, StoreAdmin, StoreStats, VerifyReport};
+pub use admin::{
+    BlobInfo, GcOptions, GcReport, Progress, Retention, StoreAdmin, StoreStats, Usage, UsageKind,
+    VerifyReport,
+};
 pub use blob::{BlobStore, BlobWriter, CreateOptions, Touch};
 pub use entry::{Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Precondition};
 pub use error::{Error, Result};

@@ -1,6 +1,8 @@
-//! The reference store: everything in RAM, nothing survives a restart, nothing is ever evicted.
+//! The reference store: everything in RAM, nothing survives a restart, nothing leaves unless it is told to.
 //!
 //! It is the model other stores are compared with, and the store of gateway tests. Not for production.
+
+mod admin;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,9 +22,11 @@ use zimcache_types::{
 
 use crate::{
     BlobStore, BlobWriter, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
-    EntryWriter, Error, GcReport, Precondition, Progress, Reader, Result, StoreAdmin, StoreStats,
-    Touch, VerifyReport, admin::OnProgress,
+    EntryWriter, Error, Precondition, Reader, Result, Retention, Touch,
 };
+
+/// How long "present" is a promise.
+const LEASE: Duration = Duration::from_hours(4);
 
 /// A store in RAM. Clones share their content.
 #[derive(Debug, Clone)]
@@ -33,9 +38,18 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    blobs: HashMap<(Namespace, Hash), Bytes>,
+    blobs: HashMap<(Namespace, Hash), StoredBlob>,
     partial: HashMap<(Namespace, Box<str>), BytesMut>,
     entries: BTreeMap<EntryKey, Stored>,
+    retention: Retention,
+    expired_records: u64,
+}
+
+#[derive(Debug, Clone)]
+struct StoredBlob {
+    value: Bytes,
+    created: Timestamp,
+    leased_until: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +71,14 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
+    /// An empty store that reads this clock.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> MemoryStore {
+        MemoryStore {
+            clock,
+            ..MemoryStore::default()
+        }
+    }
+
     /// The exact set of blobs held, for tests.
     pub fn blob_names(&self) -> Vec<(Namespace, Hash)> {
         let mut names: Vec<_> = self.state.lock().blobs.keys().cloned().collect();
@@ -69,16 +91,41 @@ impl MemoryStore {
         self.state.lock().entries.keys().cloned().collect()
     }
 
-    fn find(&self, namespace: &Namespace, digest: &Digest) -> Option<Bytes> {
+    fn find(&self, namespace: &Namespace, digest: &Digest, touch: Touch) -> Option<Bytes> {
         if digest.is_empty_blob() {
             return Some(Bytes::new());
         }
-        let state = self.state.lock();
-        let value = state.blobs.get(&(namespace.clone(), digest.hash))?;
+        let now = self.clock.now();
+        let state = &mut *self.state.lock();
+        let blob = state.blobs.get_mut(&(namespace.clone(), digest.hash))?;
         let size_fits = digest
             .size_bytes
-            .is_none_or(|size| size == value.len() as u64);
-        size_fits.then(|| value.clone())
+            .is_none_or(|size| size == blob.value.len() as u64);
+        if !size_fits || !blob.is_served(state.retention.ttl(namespace), now) {
+            return None;
+        }
+        if touch == Touch::Lease {
+            blob.leased_until = now.plus(LEASE);
+        }
+        Some(blob.value.clone())
+    }
+
+    fn find_entry(&self, key: &EntryKey) -> Option<Stored> {
+        let state = self.state.lock();
+        let stored = state.entries.get(key)?;
+        let ttl = state.retention.ttl(&key.namespace);
+        is_fresh(stored.created, ttl, self.clock.now()).then(|| stored.clone())
+    }
+}
+
+/// Whether something put at `created` is still served.
+fn is_fresh(created: Timestamp, ttl: Option<Duration>, now: Timestamp) -> bool {
+    ttl.is_none_or(|ttl| now.since(created) < ttl)
+}
+
+impl StoredBlob {
+    fn is_served(&self, ttl: Option<Duration>, now: Timestamp) -> bool {
+        now < self.leased_until || is_fresh(self.created, ttl, now)
     }
 }
 
@@ -90,7 +137,7 @@ impl BlobStore for MemoryStore {
         digest: &Digest,
         range: ByteRange,
     ) -> Result<Option<Reader>> {
-        let Some(value) = self.find(namespace, digest) else {
+        let Some(value) = self.find(namespace, digest, Touch::Use) else {
             return Ok(None);
         };
         let range = range.resolve(value.len() as u64)?;
@@ -123,16 +170,16 @@ impl BlobStore for MemoryStore {
         &self,
         namespace: &Namespace,
         digests: &[Digest],
-        _touch: Touch,
+        touch: Touch,
     ) -> Result<Vec<bool>> {
         Ok(digests
             .iter()
-            .map(|digest| self.find(namespace, digest).is_none())
+            .map(|digest| self.find(namespace, digest, touch).is_none())
             .collect())
     }
 
     async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<bool> {
-        if digest.is_empty_blob() || self.find(namespace, digest).is_none() {
+        if digest.is_empty_blob() || self.find(namespace, digest, Touch::No).is_none() {
             return Ok(false);
         }
         let key = (namespace.clone(), digest.hash);
@@ -195,7 +242,14 @@ impl BlobWriter for MemoryBlobWriter {
         if size > 0 {
             let value = std::mem::take(&mut self.body).freeze();
             let key = (self.namespace.clone(), self.digest.hash);
-            self.store.state.lock().blobs.entry(key).or_insert(value);
+            let created = self.store.clock.now();
+            let blob = StoredBlob {
+                value,
+                created,
+                leased_until: Timestamp(0),
+            };
+            let mut state = self.store.state.lock();
+            state.blobs.entry(key).or_insert(blob).created = created;
         }
         Ok(size)
     }
@@ -204,7 +258,7 @@ impl BlobWriter for MemoryBlobWriter {
 #[async_trait]
 impl EntryStore for MemoryStore {
     async fn get(&self, key: &EntryKey, range: ByteRange) -> Result<Option<Entry>> {
-        let Some(stored) = self.state.lock().entries.get(key).cloned() else {
+        let Some(stored) = self.find_entry(key) else {
             return Ok(None);
         };
         let range = range.resolve(stored.value.len() as u64)?;
@@ -241,7 +295,8 @@ impl EntryStore for MemoryStore {
     }
 
     async fn delete(&self, key: &EntryKey) -> Result<bool> {
-        Ok(self.state.lock().entries.remove(key).is_some())
+        let fresh = self.find_entry(key).is_some();
+        Ok(self.state.lock().entries.remove(key).is_some() && fresh)
     }
 
     async fn list(
@@ -253,8 +308,10 @@ impl EntryStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<EntryInfo>> {
         let state = self.state.lock();
-        let wanted = |key: &EntryKey| {
+        let (ttl, now) = (state.retention.ttl(namespace), self.clock.now());
+        let wanted = |key: &EntryKey, stored: &Stored| {
             key.namespace == *namespace
+                && is_fresh(stored.created, ttl, now)
                 && key.kind == kind
                 && key.text.starts_with(prefix)
                 && after.is_none_or(|after| &*key.text > after)
@@ -262,7 +319,7 @@ impl EntryStore for MemoryStore {
         let rows = state
             .entries
             .iter()
-            .filter(|(key, _)| wanted(key))
+            .filter(|(key, stored)| wanted(key, stored))
             .take(limit);
         Ok(rows.map(|(key, stored)| stored.info(key)).collect())
     }
@@ -315,53 +372,11 @@ impl EntryWriter for MemoryEntryWriter {
             meta: self.meta,
             value: self.body.freeze(),
         };
-        let mut state = self.store.state.lock();
-        if self.precondition == Precondition::Absent && state.entries.contains_key(&self.key) {
+        if self.precondition == Precondition::Absent && self.store.find_entry(&self.key).is_some() {
             return Err(Error::Conflict);
         }
+        let mut state = self.store.state.lock();
         state.entries.insert(self.key, stored);
         Ok(version)
-    }
-}
-
-#[async_trait]
-impl StoreAdmin for MemoryStore {
-    fn stats(&self) -> StoreStats {
-        let state = self.state.lock();
-        let blob_bytes: usize = state.blobs.values().map(Bytes::len).sum();
-        let entry_bytes: usize = state
-            .entries
-            .values()
-            .map(|stored| stored.value.len())
-            .sum();
-        StoreStats {
-            capacity_bytes: u64::MAX,
-            live_bytes: (blob_bytes + entry_bytes) as u64,
-            blobs: state.blobs.len() as u64,
-            entries: state.entries.len() as u64,
-            ..StoreStats::default()
-        }
-    }
-
-    async fn gc(&self, _target_bytes: Option<u64>) -> Result<GcReport> {
-        let live = self.stats().live_bytes;
-        Ok(GcReport {
-            before_bytes: live,
-            after_bytes: live,
-            ..GcReport::default()
-        })
-    }
-
-    async fn verify(&self, on_progress: OnProgress) -> Result<VerifyReport> {
-        let stats = self.stats();
-        on_progress(Progress {
-            done_bytes: stats.live_bytes,
-            total_bytes: stats.live_bytes,
-        });
-        Ok(VerifyReport {
-            records: stats.blobs + stats.entries,
-            bytes: stats.live_bytes,
-            ..VerifyReport::default()
-        })
     }
 }

@@ -96,6 +96,10 @@ pub(crate) struct ServeArgs {
     storage: Option<String>,
     #[arg(long, value_name = "SIZE", help = about("--max-size"))]
     max_size: Option<String>,
+    #[arg(long, value_name = "CODEC", help = about("--compression"))]
+    compression: Option<String>,
+    #[arg(long, value_name = "DURATION", help = about("--retention"))]
+    retention: Option<String>,
     #[arg(long, value_name = "PATH", help = about("--unix-socket"))]
     unix_socket: Option<String>,
     #[arg(long, value_name = "SIZE", help = about("--max-blob-size"))]
@@ -152,6 +156,8 @@ impl ServeArgs {
             ("--bind", list(&self.bind)),
             ("--storage", self.storage.clone()),
             ("--max-size", self.max_size.clone()),
+            ("--compression", self.compression.clone()),
+            ("--retention", self.retention.clone()),
             ("--unix-socket", self.unix_socket.clone()),
             ("--max-blob-size", self.max_blob_size.clone()),
             ("--max-connections", self.max_connections.clone()),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use zimcache_store::GcReport;
+use zimcache_store::{GcOptions, GcReport};
 use zimcache_types::ByteSize;
 
 use crate::{
@@ -15,14 +15,17 @@ use crate::{
 
 /// Runs it.
 pub(crate) fn run(args: &GcArgs) -> Result<ExitCode> {
-    let target_bytes = args.target_size.map(ByteSize::as_u64);
+    let options = GcOptions {
+        target_bytes: args.target_size.map(ByteSize::as_u64),
+        ..GcOptions::default()
+    };
     let report = match Target::of(&args.target)? {
         Target::Server(server) => {
-            let body = json!({ "target_bytes": target_bytes }).to_string();
+            let body = json!(options).to_string();
             let answer = server.post("/api/v1/gc", body.into())?;
             serde_json::from_slice(&answer).map_err(|error| Error::Answer(error.to_string()))?
         }
-        Target::Store(store) => store.run(async |admin| Ok(admin.gc(target_bytes).await?))?,
+        Target::Store(store) => store.run(async |admin| Ok(admin.gc(options).await?))?,
     };
     if args.target.json {
         output::print_json(&report)?;
@@ -60,6 +63,7 @@ mod tests {
             evicted_records: 1234,
             evicted_bytes: 2 << 30,
             compacted_bytes: 5 << 20,
+            ..GcReport::default()
         };
         let text = describe(&report);
         assert!(text.starts_with("Freed 2GiB\n"), "{text}");

@@ -1,31 +1,15 @@
-//! The operator's contract over the engine: figures, garbage collection, verification.
+//! The operator's contract over the engine: figures, retention, and the way to `collect`, `ledger` and `scrub`.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use async_trait::async_trait;
 use zimcache_store::{
-    Error, GcReport, Result, StoreAdmin, StoreStats, VerifyReport, admin::OnProgress,
+    BlobInfo, Error, GcOptions, GcReport, Result, Retention, StoreAdmin, StoreStats, Usage,
+    VerifyReport, admin::OnProgress,
 };
+use zimcache_types::{Digest, Namespace};
 
-use super::{
-    segment::{Class, Segment},
-    shared::Shared,
-    slot::Kind,
-    verdict::Mode,
-};
-
-/// Passes over all segments towards a target. Use counts go to zero in three; somebody who names a target means it, so
-/// leases end early after that. Pinned records stay all the same.
-const GC_PASSES: [Mode; 8] = [
-    Mode::Evict,
-    Mode::Evict,
-    Mode::Evict,
-    Mode::Evict,
-    Mode::Force,
-    Mode::Force,
-    Mode::Force,
-    Mode::Force,
-];
+use super::{shared::Shared, slot::Kind};
 
 /// Administration of the engine.
 #[derive(Debug, Clone)]
@@ -40,13 +24,15 @@ impl StoreAdmin for Admin {
         let shared = &self.shared;
         let counters = &shared.counters;
         let (files, limit) = shared.space.files_and_limit();
-        let namespaces = shared.namespace_records();
+        let (raw_bytes, stored_bytes) = shared.live_payload();
         StoreStats {
             capacity_bytes: limit as u64 * shared.geometry.segment_bytes,
             live_bytes: shared.live_bytes(),
             disk_bytes: files as u64 * shared.geometry.segment_bytes,
-            blobs: shared.index.count(Kind::Blob) + shared.index.count(Kind::Manifest),
-            entries: shared.index.count(Kind::Entry).saturating_sub(namespaces),
+            blobs: shared.blob_count(),
+            entries: shared.entry_count(),
+            raw_bytes,
+            stored_bytes,
             index_bytes: shared.index.bytes(),
             pinned_bytes: 0,
             written_payload_bytes: counters.payload_bytes.load(Relaxed),
@@ -54,6 +40,7 @@ impl StoreAdmin for Admin {
             syncs: counters.syncs.load(Relaxed),
             evicted_records: counters.evicted_records.load(Relaxed),
             evicted_bytes: counters.evicted_bytes.load(Relaxed),
+            expired_records: counters.expired_records.load(Relaxed),
             leases_broken: counters.leases_broken.load(Relaxed),
             corrupt_records: counters.corrupt_records.load(Relaxed),
             read_only: shared.read_only.get().map(|why| (*why).to_owned()),
@@ -61,11 +48,33 @@ impl StoreAdmin for Admin {
         }
     }
 
-    async fn gc(&self, target_bytes: Option<u64>) -> Result<GcReport> {
+    async fn gc(&self, options: GcOptions) -> Result<GcReport> {
         let shared = Arc::clone(&self.shared);
-        let collected =
-            tokio::task::spawn_blocking(move || shared.collect_garbage(target_bytes)).await;
+        let collected = tokio::task::spawn_blocking(move || shared.collect_garbage(&options)).await;
         collected.unwrap_or(Err(Error::Stopping))
+    }
+
+    fn set_retention(&self, retention: Retention) {
+        self.shared.set_retention(retention);
+    }
+
+    async fn usage(&self) -> Result<Vec<Usage>> {
+        Ok(self.shared.usage())
+    }
+
+    async fn list_blobs(
+        &self,
+        namespace: &Namespace,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<BlobInfo>> {
+        let Some(number) = self.shared.namespace_number(namespace) else {
+            return Ok(Vec::new());
+        };
+        let (shared, after) = (Arc::clone(&self.shared), after.copied());
+        let listing = move || shared.list_blobs(number, after, limit);
+        let listed = tokio::task::spawn_blocking(listing).await;
+        listed.unwrap_or(Err(Error::Stopping))
     }
 
     async fn verify(&self, on_progress: OnProgress) -> Result<VerifyReport> {
@@ -89,49 +98,21 @@ impl Shared {
             .sum()
     }
 
-    /// Compacts sparse segments, then evicts oldest first until at most `target` bytes are live.
-    fn collect_garbage(&self, target: Option<u64>) -> Result<GcReport> {
-        let _one_at_a_time = self.reclaiming.lock();
-        let mut report = GcReport {
-            before_bytes: self.live_bytes(),
-            ..GcReport::default()
-        };
-        if let Some(target) = target {
-            for mode in GC_PASSES {
-                self.evict_pass(target, mode, &mut report)?;
-            }
-        }
-        self.compact(&mut report)?;
-        report.after_bytes = self.live_bytes();
-        Ok(report)
+    /// Payload bytes of live records as clients sent them, and as they are stored.
+    fn live_payload(&self) -> (u64, u64) {
+        let segments = self.segments.all();
+        let payloads = segments.iter().map(|segment| segment.live_payload());
+        payloads.fold((0, 0), |(raw, stored), (r, s)| (raw + r, stored + s))
     }
 
-    /// Goes through all segments once, oldest first, until the target is reached.
-    fn evict_pass(&self, target: u64, mode: Mode, report: &mut GcReport) -> Result<()> {
-        for segment in self.segments.all() {
-            if self.live_bytes() <= target {
-                return Ok(());
-            }
-            let emptied = self.evict_in_place(&segment, target, mode)?;
-            report.evicted_records += emptied.evicted_records;
-            report.evicted_bytes += emptied.evicted_bytes;
-        }
-        Ok(())
+    /// Live blobs, in one record or in parts.
+    pub(crate) fn blob_count(&self) -> u64 {
+        self.index.count(Kind::Blob) + self.index.count(Kind::Manifest)
     }
 
-    fn compact(&self, report: &mut GcReport) -> Result<()> {
-        for segment in self.reclaimable().collect::<Vec<Arc<Segment>>>() {
-            let dense = segment.live_bytes() * 2 > self.geometry.segment_bytes;
-            let out_of_turn =
-                segment.class == Class::Entries && self.first_entries() != Some(segment.id);
-            if dense || out_of_turn || self.space.is_exhausted() {
-                continue;
-            }
-            let emptied = self.empty(&segment, Mode::Compact)?;
-            report.compacted_bytes += emptied.dead_bytes;
-            self.drain_released()
-                .map_err(|error| Error::disk("remove a freed segment", error))?;
-        }
-        Ok(())
+    /// Live entries.
+    pub(crate) fn entry_count(&self) -> u64 {
+        let namespaces = self.namespace_records();
+        self.index.count(Kind::Entry).saturating_sub(namespaces)
     }
 }

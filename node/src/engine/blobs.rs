@@ -16,6 +16,7 @@ use super::{
     lane::{Body, Outcome, Rule},
     record::{Header, KeyClass, Kind, flag, record_len},
     resume::Resume,
+    retention::Age,
     shared::{Key, LaneId, Shared},
     slot::{self, KeyHash, SizeClass, View},
     upload::{Received, Target, Upload},
@@ -75,7 +76,8 @@ impl BlobStore for Blobs {
             return Ok(None);
         };
         let total = loaded.header.raw_size;
-        if digest.size_bytes.is_some_and(|size| size != total) {
+        let other_size = digest.size_bytes.is_some_and(|size| size != total);
+        if other_size || self.0.is_over(&loaded.header, &loaded.view) {
             return Ok(None);
         }
         self.0.blob_reader(hash, &loaded, range.resolve(total)?)
@@ -138,11 +140,17 @@ impl BlobStore for Blobs {
         };
         let mut missing = Vec::with_capacity(digests.len());
         for digest in digests {
-            let absent = match self.in_index(number, digest, touch) {
+            let absent = match self.in_index(number, digest) {
                 _ if digest.is_empty_blob() => false,
                 Some(view) if view.unchecked => !self.is_whole(number, digest).await?,
-                found => found.is_none(),
+                Some(view) => !self.is_served(number, digest, &view).await?,
+                None => true,
             };
+            if !absent && touch != Touch::No {
+                let hash = self.0.hash(&blob_key(number, digest));
+                let touch = self.0.touch_now(touch == Touch::Lease);
+                self.0.index.find_and_touch(hash, touch);
+            }
             missing.push(absent);
         }
         Ok(missing)
@@ -152,11 +160,14 @@ impl BlobStore for Blobs {
         let Some((key, hash)) = self.key(namespace, digest) else {
             return Ok(false);
         };
-        if let Some(size) = digest.size_bytes {
-            let loaded = self.0.load(key, hash, None).await?;
-            if loaded.is_none_or(|loaded| loaded.header.raw_size != size) {
-                return Ok(false);
-            }
+        let loaded = self.0.load(key, hash, None).await?;
+        let served = loaded.is_some_and(|loaded| {
+            let size = loaded.header.raw_size;
+            digest.size_bytes.is_none_or(|wanted| wanted == size)
+                && !self.0.is_over(&loaded.header, &loaded.view)
+        });
+        if !served {
+            return Ok(false);
         }
         let header = Header {
             kind: Kind::Blob,
@@ -181,18 +192,20 @@ impl BlobStore for Blobs {
 impl Blobs {
     /// Answered from RAM: fingerprint, size class and low bits of the size. A wrong digest passes once in 2^54; a
     /// wrong size of a right hash passes if it is off by a multiple of 32 and less than an eighth.
-    fn in_index(&self, namespace: u32, digest: &Digest, touch: Touch) -> Option<View> {
-        let hash = self.0.hash(&blob_key(namespace, digest));
-        let found = match touch {
-            Touch::No => self.0.index.find(hash),
-            Touch::Use | Touch::Lease => {
-                let touch = self.0.touch_now(touch == Touch::Lease);
-                self.0.index.find_and_touch(hash, touch)
-            }
-        };
+    fn in_index(&self, namespace: u32, digest: &Digest) -> Option<View> {
+        let found = self.0.index.find(self.0.hash(&blob_key(namespace, digest)));
         found
             .iter()
             .find(|view| !view.tombstone && self.size_fits(view, digest))
+    }
+
+    /// Whether a blob in the index is still served; from the disk only when its segment cannot tell.
+    async fn is_served(&self, namespace: u32, digest: &Digest, view: &View) -> Result<bool> {
+        match self.0.age_of(namespace, view) {
+            Age::Fresh => Ok(true),
+            Age::Expired => Ok(self.0.is_leased(view)),
+            Age::Unknown => self.is_whole(namespace, digest).await,
+        }
     }
 
     /// Whether a blob in parts has them all; from the disk, once after each opening.
@@ -200,7 +213,9 @@ impl Blobs {
         let key = blob_key(namespace, digest);
         let hash = self.0.hash(&key);
         let loaded = self.0.load(key, hash, None).await?;
-        Ok(loaded.is_some_and(|loaded| self.0.is_whole(hash, &loaded)))
+        Ok(loaded.is_some_and(|loaded| {
+            !self.0.is_over(&loaded.header, &loaded.view) && self.0.is_whole(hash, &loaded)
+        }))
     }
 
     fn size_fits(&self, view: &View, digest: &Digest) -> bool {
@@ -275,12 +290,13 @@ impl BlobWriter for Writer {
                 actual,
             });
         }
-        if total > 0 && !self.exists().await? {
-            if self.exists.is_some() {
+        if self.exists.is_some() {
+            if !self.is_there(|_| true).await? {
                 return Err(Error::Retry(
                     "the blob was evicted while it was being sent again",
                 ));
             }
+        } else if total > 0 && !self.exists().await? {
             self.store().await?;
         }
         self.forget_resume().await;
@@ -303,11 +319,21 @@ impl Writer {
         }
     }
 
-    /// Whether the blob is there already; counts as a use.
+    /// Whether the blob is there already; counts as a use. One that has lived half its time is written again, so that
+    /// its age counts anew.
     async fn exists(&self) -> Result<bool> {
+        let shared = &self.shared;
+        self.is_there(|header| !shared.has_half_expired(header.namespace, header.version))
+            .await
+    }
+
+    /// Whether a record is there that will do.
+    async fn is_there(&self, will_do: impl Fn(&Header) -> bool) -> Result<bool> {
         let touch = Some(self.shared.touch_now(false));
         let loaded = self.shared.load(self.key, self.hash, touch).await?;
-        Ok(loaded.is_some_and(|loaded| self.shared.is_whole(self.hash, &loaded)))
+        Ok(loaded.is_some_and(|loaded| {
+            will_do(&loaded.header) && self.shared.is_whole(self.hash, &loaded)
+        }))
     }
 
     /// Writes down which upload this is, before its first part can be durable.

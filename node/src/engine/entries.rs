@@ -57,6 +57,9 @@ impl EntryStore for Entries {
         let Some(loaded) = self.0.load(key, hash, touch).await? else {
             return Ok(None);
         };
+        if self.0.is_over(&loaded.header, &loaded.view) {
+            return Ok(None);
+        }
         self.entry(hash, &loaded, range)
     }
 
@@ -308,6 +311,9 @@ impl Listing {
         let Lookup::Found(loaded) = lookup else {
             return Ok(None);
         };
+        if self.shared.is_over(&loaded.header, &loaded.view) {
+            return Ok(None);
+        }
         let Some((front, value_at)) = Front::decode(&loaded.payload()) else {
             return Ok(None);
         };

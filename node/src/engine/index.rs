@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 
-use super::slot::{KeyHash, Kind, Location, Slot, View};
+use super::{
+    shared::LEASE_TICKS,
+    slot::{KeyHash, Kind, Location, Slot, View},
+};
 
 const SHARDS: usize = 1 << KeyHash::SHARD_BITS;
 /// Slots a table holds beyond the highest position, so that probing never wraps.
@@ -85,7 +88,9 @@ impl Index {
 
     /// The slots that may be of this key, touched.
     pub(crate) fn find_and_touch(&self, hash: KeyHash, touch: TouchAt) -> Candidates {
-        self.find_and(hash, |slot| slot.touch(touch.tick, touch.lease))
+        self.find_and(hash, |slot| {
+            slot.touch(touch.tick, touch.lease, LEASE_TICKS)
+        })
     }
 
     fn find_and(&self, hash: KeyHash, and: impl Fn(&Slot)) -> Candidates {

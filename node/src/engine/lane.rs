@@ -257,7 +257,9 @@ impl Lane {
                 return Ok(true);
             }
             let newest = self.shared.newest(&Key::of(&write.header), write.hash)?;
-            Ok(newest.is_some_and(|newest| !newest.header.is_tombstone()))
+            Ok(newest.is_some_and(|newest| {
+                !newest.header.is_tombstone() && !self.shared.is_over(&newest.header, &newest.view)
+            }))
         };
         match write.rule {
             Rule::Newest => Ok(true),

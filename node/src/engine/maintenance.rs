@@ -48,6 +48,7 @@ pub(crate) fn run(shared: &Arc<Shared>, tasks: &Receiver<Task>, mut scrub: Optio
             }
         }
         shared.seal_closed();
+        shared.expire();
         let room = GROWS_WITH_SEGMENTS * shared.geometry.segment_bytes;
         shared.space.grow_again_with_room(room);
         shared.make_room();

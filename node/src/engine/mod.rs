@@ -11,6 +11,8 @@
 //! recovery.rs, scan.rs       opening after a stop or a crash
 //! maintenance.rs, scrub.rs   sealing, verifying
 //! reclaim.rs, verdict.rs, moving.rs   making room: which segment, what of it leaves, what moves
+//! retention.rs, collect.rs   what leaves because of its age, or because somebody asked
+//! ledger.rs                  what is held, by namespace and kind
 //! ```
 //! Threads: one for each lane and one for maintenance; readers run wherever they are called. Lock order: `reclaiming`
 //! before everything, then `draining`; all other locks are leaves and never held across a disk operation, except the
@@ -21,12 +23,14 @@ pub(crate) mod batch;
 pub(crate) mod blobs;
 pub(crate) mod buffers;
 pub(crate) mod checksum;
+pub(crate) mod collect;
 pub mod disk;
 pub(crate) mod entries;
 pub(crate) mod entry_front;
 pub(crate) mod hot;
 pub(crate) mod index;
 pub(crate) mod lane;
+pub(crate) mod ledger;
 pub(crate) mod maintenance;
 pub(crate) mod meta;
 pub(crate) mod moving;
@@ -38,6 +42,7 @@ pub(crate) mod reclaim;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod resume;
+pub(crate) mod retention;
 pub(crate) mod scan;
 pub(crate) mod scrub;
 pub(crate) mod segment;

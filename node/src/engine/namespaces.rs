@@ -69,6 +69,7 @@ impl Shared {
             self.write_namespace(namespace, number, copy).await?;
         }
         self.namespaces.write().insert(namespace.clone(), number);
+        self.apply_retention();
         Ok(number)
     }
 

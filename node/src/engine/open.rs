@@ -14,6 +14,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use zimcache_config::StoreConfig;
+use zimcache_store::Retention;
 use zimcache_types::{ByteSize, Clock};
 
 use super::{
@@ -22,14 +23,16 @@ use super::{
     hot::Hot,
     index::Index,
     lane::{Lane, Message, QUEUE},
+    ledger::Ledger,
     maintenance::{self, Task},
     meta::{self, Found, Meta},
     page::PAGE,
     recovery::{self, Files, InUse, Recovered},
+    retention::Keeping,
     scrub::Scrub,
     segment::SegmentTable,
     shared::{Counters, Geometry, LEASE_TICKS, LaneId, Shared},
-    slot::{Kind, MAX_SEGMENTS},
+    slot::MAX_SEGMENTS,
     space::Space,
 };
 
@@ -153,6 +156,11 @@ impl Engine {
             .counters
             .corrupt_records
             .store(recovered.damaged, Relaxed);
+        shared.set_retention(Retention {
+            default_ttl: config.retention,
+            min_lifetime: config.min_lifetime,
+            ..Retention::default()
+        });
         let report = report(
             &shared,
             &recovered,
@@ -260,6 +268,8 @@ fn build(
         buffers: Buffers::new(config.upload_memory.as_u64(), geometry.part_bytes),
         hot: Hot::new(config.hot_memory.as_u64()),
         counters: Counters::default(),
+        ledger: Ledger::default(),
+        keeping: Keeping::default(),
         namespaces: RwLock::new(HashMap::new()),
         numbering: tokio::sync::Mutex::new(0),
         uploads: Mutex::new(HashSet::new()),
@@ -281,11 +291,10 @@ fn build(
 }
 
 fn report(shared: &Shared, recovered: &Recovered, limit: usize, recovery: Duration) -> OpenReport {
-    let namespaces = shared.namespace_records();
     OpenReport {
         capacity_bytes: limit as u64 * shared.geometry.segment_bytes,
-        blobs: shared.index.count(Kind::Blob) + shared.index.count(Kind::Manifest),
-        entries: shared.index.count(Kind::Entry).saturating_sub(namespaces),
+        blobs: shared.blob_count(),
+        entries: shared.entry_count(),
         live_bytes: shared.live_bytes(),
         recovery,
         clean: recovered.scanned == 0,

@@ -38,6 +38,7 @@ impl Shared {
     /// all leases end. The caller holds `reclaiming`.
     pub(crate) fn reclaim_one(&self, none_holds: bool) -> Result<Option<u64>> {
         self.survey_leases(none_holds);
+        self.survey_lifetimes(none_holds);
         let mut refused = Vec::new();
         while let Some((segment, mode)) = self.victim(&refused) {
             match self.empty(&segment, mode) {
@@ -118,19 +119,14 @@ impl Shared {
     /// Empties a segment and gives its file back. On an error the segment stays as it is, less what was evicted.
     pub(crate) fn empty(&self, segment: &Arc<Segment>, mode: Mode) -> Result<Emptied> {
         let live_before = segment.live_bytes();
-        let rows = self
-            .rows(segment)
-            .map_err(|error| Error::disk("read a segment's contents", error))?;
+        let rows = self.live_rows(segment)?;
         let mut moving = Moving::new(self, segment);
         let mut emptied = Emptied {
             dead_bytes: segment.tail().saturating_sub(live_before),
             ..Emptied::default()
         };
         let mut used_bytes_left = self.geometry.segment_bytes * USED_PERCENT / 100;
-        for row in rows {
-            let Some((view, header)) = self.live(segment, &row) else {
-                continue;
-            };
+        for (hash, view, header) in rows {
             let mut verdict = self.judge(segment, &view, &header, mode);
             if verdict == Verdict::Used {
                 match used_bytes_left.checked_sub(view.size.bytes() as u64) {
@@ -139,17 +135,11 @@ impl Shared {
                 }
             }
             match verdict {
-                Verdict::Dead => drop(self.forget(row.hash(), view.location)),
-                Verdict::Evict => self.evict(row.hash(), view, &header, &mut emptied),
+                Verdict::Dead => self.bury(hash, view.location, &header),
+                Verdict::Evict => self.evict(hash, view, &header, &mut emptied),
+                Verdict::Expired => self.remove_expired(hash, view, &header, &mut emptied),
                 Verdict::Pinned | Verdict::Kept | Verdict::Used => {
-                    self.move_record(
-                        segment,
-                        row.hash(),
-                        view,
-                        verdict,
-                        &mut moving,
-                        &mut emptied,
-                    )?;
+                    self.move_record(segment, hash, view, verdict, &mut moving, &mut emptied)?;
                 }
             }
         }
@@ -179,39 +169,6 @@ impl Shared {
         }
     }
 
-    /// Evicts what was not used from a segment that stays in use, until at most `target` bytes are live in the store.
-    /// Use counts go down by one, so that a further pass evicts more.
-    pub(crate) fn evict_in_place(
-        &self,
-        segment: &Arc<Segment>,
-        target: u64,
-        mode: Mode,
-    ) -> Result<Emptied> {
-        let rows = self.rows(segment);
-        let rows = rows.map_err(|error| Error::disk("read a segment's contents", error))?;
-        let too_many = self.live_bytes().saturating_sub(target);
-        let mut emptied = Emptied::default();
-        for row in rows {
-            if emptied.evicted_bytes >= too_many {
-                break;
-            }
-            let Some((view, header)) = self.live(segment, &row) else {
-                continue;
-            };
-            match self.judge(segment, &view, &header, mode) {
-                Verdict::Dead => drop(self.forget(row.hash(), view.location)),
-                Verdict::Evict => self.evict(row.hash(), view, &header, &mut emptied),
-                Verdict::Used => {
-                    self.index.update(row.hash(), view.location, |view| {
-                        view.freq = view.freq.saturating_sub(1);
-                    });
-                }
-                Verdict::Pinned | Verdict::Kept => {}
-            }
-        }
-        Ok(emptied)
-    }
-
     /// The table of contents, from the footer or by a scan.
     pub(crate) fn rows(&self, segment: &Segment) -> io::Result<Vec<TocRow>> {
         let bytes = self.geometry.segment_bytes;
@@ -229,6 +186,24 @@ impl Shared {
             |row, _| rows.push(row),
         )?;
         Ok(rows)
+    }
+
+    /// The live records of a segment, in the order they lie there.
+    pub(crate) fn live_rows(&self, segment: &Segment) -> Result<Vec<(KeyHash, View, Header)>> {
+        let rows = self.rows(segment);
+        let rows = rows.map_err(|error| Error::disk("read a segment's contents", error))?;
+        let live = rows.iter().filter_map(|row| {
+            let (view, header) = self.live(segment, row)?;
+            Some((row.hash(), view, header))
+        });
+        Ok(live.collect())
+    }
+
+    /// Forgets a record that nothing can find any more.
+    pub(crate) fn bury(&self, hash: KeyHash, location: Location, header: &Header) {
+        if self.forget(hash, location).is_some() {
+            self.ledger.sub(header);
+        }
     }
 
     /// The slot that points at this row's record, if any does.

@@ -137,6 +137,18 @@ impl Header {
         self.flags & (flag::DIRTY | flag::HINT | flag::KEEP) != 0
     }
 
+    /// Payload bytes before compression.
+    pub(crate) const fn raw_payload(&self) -> u64 {
+        let stored = self.stored as u64;
+        let has_value = matches!(self.kind, Kind::Blob | Kind::Part | Kind::Entry);
+        let believed = self.raw_size <= MAX_PAYLOAD as u64 && !self.is_tombstone();
+        if has_value && believed && self.raw_size > stored {
+            self.raw_size
+        } else {
+            stored
+        }
+    }
+
     /// Bytes from the record's start to its payload.
     pub(crate) const fn payload_offset(&self) -> usize {
         HEADER + 4 * block_count(self.stored as usize)

@@ -205,6 +205,7 @@ fn recover_row(
     if header.kind == Kind::Namespace {
         recover_namespace(segment, location, recovered)?;
     }
+    segment.note(&header);
     let view = recovered_view(segment, &header, location);
     let hash = row.hash();
     let same = |other: KeyHash| {
@@ -223,6 +224,8 @@ fn recover_row(
                         .segments
                         .sub_live(known.location.segment, known.size.bytes());
                     shared.segments.add_live(segment.id, view.size.bytes());
+                    shared.ledger.sub(&old);
+                    shared.ledger.add(&header);
                 }
                 return Ok(());
             }
@@ -235,6 +238,7 @@ fn recover_row(
         }
     }
     shared.add(hash, view);
+    shared.ledger.add(&header);
     Ok(())
 }
 

@@ -128,6 +128,7 @@ fn read_parts(
         upload,
         part_bytes: part_bytes as u32,
         total: u64::MAX,
+        version: 0,
         namespace: target.namespace,
         function: target.function,
         owner: target.owner,

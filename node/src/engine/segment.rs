@@ -27,7 +27,8 @@ use super::{
     disk::DiskFile,
     page::{PAGE, PageBuf, round_up},
     record::Header,
-    slot::KeyHash,
+    retention::put_millis,
+    slot::{KeyHash, SizeClass},
 };
 
 /// Bytes of one row in a table of contents.
@@ -344,6 +345,13 @@ pub(crate) struct Segment {
     pub(crate) last_batch_millis: AtomicU64,
     /// Number of the last batch.
     pub(crate) last_batch: AtomicU64,
+    /// When the oldest and the newest record in it were put, in milliseconds.
+    oldest: AtomicU64,
+    newest: AtomicU64,
+    /// When something in it expires next, as far as known, and under which edition of the rules.
+    next_expiry: Mutex<(u64, u64)>,
+    /// Of everything written: bytes of payload as clients sent it and as it is stored, and of whole records.
+    written: [AtomicU64; 3],
     /// Rows of everything written, while they are few; `None` once they are not, or when another process wrote them.
     rows: Mutex<Option<Vec<TocRow>>>,
 }
@@ -371,6 +379,10 @@ impl Segment {
             live: AtomicI64::new(0),
             last_batch_millis: AtomicU64::new(0),
             last_batch: AtomicU64::new(0),
+            oldest: AtomicU64::new(u64::MAX),
+            newest: AtomicU64::new(0),
+            next_expiry: Mutex::new((0, 0)),
+            written: Default::default(),
             rows: Mutex::new((state == State::Open).then(Vec::new)),
         }
     }
@@ -382,6 +394,50 @@ impl Segment {
             Some(kept) if kept.len() + new.len() <= KEPT_ROWS => kept.extend(new),
             _ => *rows = None,
         }
+    }
+
+    /// Takes note of a record that lies in it: its age and sizes.
+    pub(crate) fn note(&self, header: &Header) {
+        let put = put_millis(header.version);
+        self.oldest.fetch_min(put, Ordering::Relaxed);
+        self.newest.fetch_max(put, Ordering::Relaxed);
+        let record = SizeClass::of(header.record_len()).bytes();
+        let sizes = [
+            header.raw_payload(),
+            u64::from(header.stored),
+            record as u64,
+        ];
+        for (sum, size) in self.written.iter().zip(sizes) {
+            sum.fetch_add(size, Ordering::Relaxed);
+        }
+    }
+
+    /// When the oldest and the newest record in it were put, in milliseconds. Nothing in it: `(MAX, 0)`.
+    pub(crate) fn ages(&self) -> (u64, u64) {
+        let load = |millis: &AtomicU64| millis.load(Ordering::Relaxed);
+        (load(&self.oldest), load(&self.newest))
+    }
+
+    /// When something in it expires next under this edition of the rules; 0 when that is not known.
+    pub(crate) fn next_expiry(&self, edition: u64) -> u64 {
+        let (millis, known) = *self.next_expiry.lock();
+        if known == edition { millis } else { 0 }
+    }
+
+    /// Remembers when something in it expires next.
+    pub(crate) fn set_next_expiry(&self, millis: u64, edition: u64) {
+        *self.next_expiry.lock() = (millis, edition);
+    }
+
+    /// Payload bytes of its live records as clients sent them and as stored: the live share of what was written.
+    pub(crate) fn live_payload(&self) -> (u64, u64) {
+        let [raw, stored, records] = [0, 1, 2].map(|at: usize| {
+            let sum = self.written[at].load(Ordering::Relaxed);
+            u128::from(sum)
+        });
+        let live = u128::from(self.live_bytes()).min(records);
+        let share = |sum: u128| u64::try_from(sum * live / records.max(1)).unwrap_or(u64::MAX);
+        (share(raw), share(stored))
     }
 
     /// All rows, if they were kept; asked once, when the segment is sealed.

@@ -25,9 +25,11 @@ use super::{
     hot::Hot,
     index::{Index, TouchAt},
     lane::Message,
+    ledger::Ledger,
     meta::Meta,
     read::read_around_cache,
     record::{self, Header, KeyClass, Kind, flag},
+    retention::Keeping,
     segment::{Segment, SegmentTable},
     slot::{self, KeyHash, Location, View},
     space::Space,
@@ -93,6 +95,7 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) evicted_records: AtomicU64,
     pub(crate) evicted_bytes: AtomicU64,
+    pub(crate) expired_records: AtomicU64,
     pub(crate) leases_broken: AtomicU64,
     pub(crate) corrupt_records: AtomicU64,
 }
@@ -111,6 +114,8 @@ pub(crate) struct Shared {
     pub(crate) buffers: Buffers,
     pub(crate) hot: Hot,
     pub(crate) counters: Counters,
+    pub(crate) ledger: Ledger,
+    pub(crate) keeping: Keeping,
     /// Namespace names and their numbers.
     pub(crate) namespaces: RwLock<HashMap<Namespace, u32>>,
     /// Highest namespace number given, 0 before the first since start; one naming at a time.
@@ -317,19 +322,24 @@ impl Shared {
     /// Makes a synced record the newest of its key, unless a newer one is there already. Waits for the disk only
     /// when the key, or one with its fingerprint, is known already.
     pub(crate) fn publish(&self, hash: KeyHash, header: &Header, location: Location) -> Result<()> {
-        let new = self.new_view(header, location);
+        let mut new = self.new_view(header, location);
         loop {
             let Some(old) = self.newest(&Key::of(header), hash)? else {
                 self.add(hash, new);
+                self.ledger.add(header);
                 return Ok(());
             };
             if old.header.version > header.version {
                 return Ok(());
             }
+            // A lease is a promise about the blob, whichever record it is in.
+            new.leased = new.kind != slot::Kind::Entry && self.is_leased(&old.view);
             if self.index.replace(hash, old.view.location, new) {
                 self.segments
                     .sub_live(old.view.location.segment, old.view.size.bytes());
                 self.segments.add_live(location.segment, new.size.bytes());
+                self.ledger.sub(&old.header);
+                self.ledger.add(header);
                 self.forget_parts(&old);
                 return Ok(());
             }

@@ -239,15 +239,18 @@ impl Slot {
         self.0[1].store(0, Relaxed);
     }
 
-    /// Counts a use. The shard's read lock is enough; of two touches at once one may be lost.
-    pub(crate) fn touch(&self, tick: u16, lease: bool) {
+    /// Counts a use; a lease that ended more than `lease_ticks` ago does not come back by it. The shard's read lock is
+    /// enough; of two touches at once one may be lost.
+    pub(crate) fn touch(&self, tick: u16, lease: bool, lease_ticks: u16) {
         let before = self.0[1].load(Relaxed);
+        let touched = (before >> TOUCH_AT) as u16;
+        let held = before >> LEASED_AT & 1 == 1 && tick.wrapping_sub(touched) < lease_ticks;
         let freq = (before >> FREQ_AT & 3).min(2) + 1;
-        let mask = (3 << FREQ_AT) | (0xffff << TOUCH_AT);
+        let mask = (3 << FREQ_AT) | (0xffff << TOUCH_AT) | (1 << LEASED_AT);
         let after = (before & !mask)
             | (freq << FREQ_AT)
             | (u64::from(tick) << TOUCH_AT)
-            | (u64::from(lease) << LEASED_AT);
+            | (u64::from(lease || held) << LEASED_AT);
         if after != before {
             self.0[1]
                 .compare_exchange(before, after, Relaxed, Relaxed)
@@ -305,11 +308,13 @@ mod tests {
                 Kind::Entry,
             ),
         );
-        slot.touch(7, true);
-        slot.touch(8, false);
-        slot.touch(9, false);
-        slot.touch(9, false);
+        slot.touch(7, true, 10);
+        slot.touch(8, false, 10);
+        slot.touch(9, false, 10);
+        slot.touch(9, false, 10);
         let view = slot.view();
         assert_eq!((view.freq, view.touch, view.leased), (3, 9, true));
+        slot.touch(19, false, 10);
+        assert!(!slot.view().leased, "a use does not bring a lease back");
     }
 }

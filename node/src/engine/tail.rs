@@ -125,6 +125,7 @@ impl Tail {
             TocRow::new(write.hash, place.offset, &write.header)
         };
         segment.keep_rows(writes.iter().zip(&locations).map(row));
+        writes.iter().for_each(|write| segment.note(&write.header));
         self.after_sync(shared, writes, end, end - start);
         Ok(locations)
     }
@@ -145,10 +146,7 @@ impl Tail {
                 .store(shared.clock.now().0, Relaxed);
         }
         let moved = self.lane == LaneId::Main;
-        let payload: u64 = writes
-            .iter()
-            .map(|write| u64::from(write.header.stored))
-            .sum();
+        let payload: u64 = writes.iter().map(|write| write.header.raw_payload()).sum();
         shared
             .counters
             .payload_bytes

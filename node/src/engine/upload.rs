@@ -218,6 +218,7 @@ impl Upload {
             upload: self.start_parts(),
             part_bytes: self.shared.geometry.part_bytes as u32,
             total: self.total,
+            version: 0,
             namespace: self.target.namespace,
             function: self.target.function,
             owner: self.target.owner,

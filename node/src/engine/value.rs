@@ -29,6 +29,8 @@ pub(crate) struct PartsOf {
     pub(crate) upload: [u8; 16],
     pub(crate) part_bytes: u32,
     pub(crate) total: u64,
+    /// Version of the manifest; 0 while there is none.
+    pub(crate) version: u64,
     pub(crate) namespace: u32,
     pub(crate) function: u8,
     /// Hash of the key whose value this is.
@@ -55,6 +57,7 @@ impl PartsOf {
             upload: bytes[..16].try_into().ok()?,
             part_bytes,
             total: header.raw_size,
+            version: header.version,
             namespace: header.namespace,
             function: header.function,
             owner,
@@ -172,6 +175,7 @@ impl Shared {
     pub(crate) fn drop_incomplete(&self, parts: &PartsOf) {
         while let Some((manifest, _)) = self.manifest_of(parts.upload, parts.owner) {
             if self.forget(parts.owner, manifest.location).is_some() {
+                self.ledger.sub_value(manifest.kind, parts);
                 tracing::debug!(
                     total = parts.total,
                     "a value of which parts were evicted is forgotten"

@@ -35,10 +35,20 @@ pub(crate) enum Mode {
 pub(crate) struct Emptied {
     pub(crate) evicted_records: u64,
     pub(crate) evicted_bytes: u64,
+    /// Records whose time was over, and their bytes.
+    pub(crate) expired_records: u64,
+    pub(crate) expired_bytes: u64,
     /// Bytes of the segment that were dead already.
     pub(crate) dead_bytes: u64,
     /// Bytes that went to a new place.
     pub(crate) moved_bytes: u64,
+}
+
+/// Records that left the index together, and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gone {
+    records: u64,
+    bytes: u64,
 }
 
 /// What is to become of one record.
@@ -46,6 +56,8 @@ pub(crate) struct Emptied {
 pub(crate) enum Verdict {
     Dead,
     Evict,
+    /// Leaves because its time is over.
+    Expired,
     /// Moves, whatever it takes: it is pinned, on its way in, or hides an older version.
     Pinned,
     /// Moves if there is room at all: it is leased, or its segment is only being compacted.
@@ -88,11 +100,16 @@ impl Shared {
         if header.kind == Kind::Part {
             return self.judge_part(view, mode);
         }
-        self.judge_use(view, mode)
+        self.judge_use(view, header.namespace, header.version, mode)
     }
 
-    fn judge_use(&self, view: &View, mode: Mode) -> Verdict {
-        if mode == Mode::Compact || (mode == Mode::Evict && self.is_leased(view)) {
+    fn judge_use(&self, view: &View, namespace: u32, version: u64, mode: Mode) -> Verdict {
+        let leased = self.is_leased(view);
+        if self.has_expired(namespace, version) && (mode == Mode::Force || !leased) {
+            return Verdict::Expired;
+        }
+        let spared = mode == Mode::Evict && (leased || self.is_young(version));
+        if mode == Mode::Compact || spared {
             Verdict::Kept
         } else if view.freq > 0 {
             Verdict::Used
@@ -112,25 +129,65 @@ impl Shared {
         }
         match self.manifest_of(upload, owner) {
             Some((manifest, _)) if manifest.is_pinned() => Verdict::Pinned,
-            Some((manifest, _)) => self.judge_use(&manifest, mode),
+            Some((manifest, parts)) => {
+                self.judge_use(&manifest, parts.namespace, parts.version, mode)
+            }
             None => Verdict::Dead,
         }
     }
 
-    /// Removes a record, and with a part or manifest the whole value: what is left must never look present.
+    /// When the value of a part was put; the youngest there can be while it has no manifest.
+    pub(crate) fn version_of_part(&self, location: Location) -> u64 {
+        let Ok(Some((_, header))) = self.read_header(location) else {
+            return u64::MAX;
+        };
+        let (upload, owner) = split_part_key(&header.key);
+        let manifest = self.manifest_of(upload, owner);
+        manifest.map_or(u64::MAX, |(_, parts)| parts.version)
+    }
+
+    /// Evicts a record, and with a part or manifest the whole value.
     pub(crate) fn evict(&self, hash: KeyHash, view: View, header: &Header, emptied: &mut Emptied) {
-        if !matches!(
+        let gone = self.take_out(hash, view, header);
+        emptied.evicted_records += gone.records;
+        emptied.evicted_bytes += gone.bytes;
+        self.counters
+            .evicted_records
+            .fetch_add(gone.records, Relaxed);
+        self.counters.evicted_bytes.fetch_add(gone.bytes, Relaxed);
+    }
+
+    /// Removes a record whose time is over, and with a part or manifest the whole value.
+    pub(crate) fn remove_expired(
+        &self,
+        hash: KeyHash,
+        view: View,
+        header: &Header,
+        emptied: &mut Emptied,
+    ) {
+        let gone = self.take_out(hash, view, header);
+        emptied.expired_records += gone.records;
+        emptied.expired_bytes += gone.bytes;
+        self.counters
+            .expired_records
+            .fetch_add(gone.records, Relaxed);
+    }
+
+    /// Removes a record, and with a part or manifest the whole value: what is left must never look present.
+    fn take_out(&self, hash: KeyHash, view: View, header: &Header) -> Gone {
+        let mut gone = Gone::default();
+        let in_parts = matches!(
             header.kind,
             Kind::Part | Kind::Manifest | Kind::EntryManifest
-        ) {
-            self.evict_slot(hash, view.location, emptied);
-            return;
-        }
-        if let Some((upload, owner)) = self.value_of(view.location, hash) {
-            self.evict_value(upload, owner, emptied);
+        );
+        if in_parts && let Some((upload, owner)) = self.value_of(view.location, hash) {
+            self.take_out_value(upload, owner, &mut gone);
         }
         // A part whose manifest has just gone by itself is garbage, and must not stay behind either.
-        self.evict_slot(hash, view.location, emptied);
+        if self.take_out_slot(hash, view.location, &mut gone) {
+            self.ledger.sub(header);
+        }
+        gone
     }
 
     /// Which value a part or manifest belongs to.
@@ -144,13 +201,14 @@ impl Shared {
     }
 
     /// Removes a manifest and its parts. The manifest may be on its way to a new place: until it is gone, look again.
-    fn evict_value(&self, upload: [u8; 16], owner: KeyHash, emptied: &mut Emptied) {
+    fn take_out_value(&self, upload: [u8; 16], owner: KeyHash, gone: &mut Gone) {
         while let Some((manifest, parts)) = self.manifest_of(upload, owner) {
-            if self.evict_slot(owner, manifest.location, emptied) {
+            if self.take_out_slot(owner, manifest.location, gone) {
+                self.ledger.sub_value(manifest.kind, &parts);
                 for part in 0..parts.count() {
                     let hash = self.hash(&parts.key(part));
                     for view in self.index.find(hash).iter() {
-                        self.evict_slot(hash, view.location, emptied);
+                        self.take_out_slot(hash, view.location, gone);
                     }
                 }
                 return;
@@ -158,15 +216,12 @@ impl Shared {
         }
     }
 
-    fn evict_slot(&self, hash: KeyHash, location: Location, emptied: &mut Emptied) -> bool {
+    fn take_out_slot(&self, hash: KeyHash, location: Location, gone: &mut Gone) -> bool {
         let Some(view) = self.forget(hash, location) else {
             return false;
         };
-        let bytes = view.size.bytes() as u64;
-        emptied.evicted_records += 1;
-        emptied.evicted_bytes += bytes;
-        self.counters.evicted_records.fetch_add(1, Relaxed);
-        self.counters.evicted_bytes.fetch_add(bytes, Relaxed);
+        gone.records += 1;
+        gone.bytes += view.size.bytes() as u64;
         if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
             self.counters.leases_broken.fetch_add(1, Relaxed);
         }

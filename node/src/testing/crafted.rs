@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use zimcache_config::StoreConfig;
-use zimcache_store::{BlobStore, ByteRange, CreateOptions, Touch};
+use zimcache_store::{BlobStore, ByteRange, CreateOptions, GcOptions, Touch};
 use zimcache_types::{
     ByteSize, Digest, EntryKey, EntryKind, Function, Hash, ManualClock, Namespace, Timestamp,
 };
@@ -252,7 +252,11 @@ async fn ask(node: &Node) {
             .await,
     );
     drop(admin.verify(Box::new(|_| {})).await);
-    drop(admin.gc(Some(0)).await);
+    let evict_all = GcOptions {
+        target_bytes: Some(0),
+        ..GcOptions::default()
+    };
+    drop(admin.gc(evict_all).await);
     write_and_read(blobs.as_ref()).await;
     drop(entries.purge(&room()).await);
     let _figures = admin.stats();

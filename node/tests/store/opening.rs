@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use zimcache_node::{Node, OpenError, RealDisk, testing::SimDisk};
-use zimcache_store::{ByteRange, CreateOptions, testing::conformance::pattern};
+use zimcache_store::{ByteRange, CreateOptions, GcOptions, testing::conformance::pattern};
 use zimcache_types::{Digest, Function};
 
 use crate::{
@@ -97,7 +97,9 @@ fn a_store_opens_with_a_smaller_capacity_and_shrinks_to_it() {
             .unwrap();
         assert!(blob.unwrap() == Some(body));
     }
-    rig.wait(found.admin.gc(None)).unwrap().unwrap();
+    rig.wait(found.admin.gc(GcOptions::default()))
+        .unwrap()
+        .unwrap();
     let stats = rig.stats();
     assert!(stats.disk_bytes <= 64 << 20, "{stats:?}");
 }

@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, fmt, sync::LazyLock, time::Duration};
 use bytes::Bytes;
 use zimcache_node::testing::SimRng;
 use zimcache_store::{
-    ByteRange, CreateOptions, EntryMeta, Error, Precondition, Touch, testing::conformance::pattern,
+    ByteRange, CreateOptions, EntryMeta, Error, GcOptions, Precondition, Touch,
+    testing::conformance::pattern,
 };
 use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
 
@@ -248,7 +249,7 @@ impl Model {
             Op::List(after) => self.list(rig, after),
             Op::Collect => {
                 let admin = rig.node().admin();
-                self.settle(rig, rig.wait(admin.gc(None))?.map(drop))
+                self.settle(rig, rig.wait(admin.gc(GcOptions::default()))?.map(drop))
             }
             Op::Verify => {
                 let admin = rig.node().admin();

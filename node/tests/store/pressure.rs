@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use zimcache_node::testing::SimRng;
 use zimcache_store::{
-    ByteRange, CreateOptions, EntryMeta, Precondition, Touch, testing::conformance::pattern,
+    ByteRange, CreateOptions, EntryMeta, GcOptions, Precondition, Touch,
+    testing::conformance::pattern,
 };
 use zimcache_types::{Digest, Function};
 
@@ -180,7 +181,11 @@ fn collecting_down_to_a_target_frees_what_it_says() {
     put_all(&rig, &bodies);
     let before = rig.stats().live_bytes;
     let admin = rig.node().admin();
-    let report = rig.wait(admin.gc(Some(5 << 20))).unwrap().unwrap();
+    let to_five_mib = GcOptions {
+        target_bytes: Some(5 << 20),
+        ..GcOptions::default()
+    };
+    let report = rig.wait(admin.gc(to_five_mib)).unwrap().unwrap();
     let after = rig.stats();
     assert_eq!(
         (report.before_bytes, report.after_bytes),

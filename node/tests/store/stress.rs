@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use zimcache_node::testing::SimRng;
 use zimcache_store::{
-    ByteRange, CreateOptions, EntryMeta, Error, Precondition, Touch,
+    ByteRange, CreateOptions, EntryMeta, Error, GcOptions, Precondition, Touch,
     testing::conformance::{Stores, pattern},
 };
 use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function};
@@ -65,7 +65,9 @@ async fn task(shared: Arc<Shared>, number: u64) {
                     .await
                     .unwrap();
             }
-            13 if rng.permille(30) => drop(shared.stores.admin.gc(None).await.unwrap()),
+            13 if rng.permille(30) => {
+                drop(shared.stores.admin.gc(GcOptions::default()).await.unwrap())
+            }
             14 if rng.permille(30) => {
                 let report = shared.stores.admin.verify(Box::new(|_| {})).await.unwrap();
                 assert_eq!(report.damaged, 0, "{report:?}");

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{Stores, action, checks, pattern, room, sha};
-use crate::ByteRange;
+use crate::{ByteRange, GcOptions};
 
 checks!(
     figures_follow_what_is_stored,
@@ -69,7 +69,7 @@ async fn figures_follow_what_is_stored(stores: &Stores) {
 
 async fn collecting_without_a_target_loses_nothing(stores: &Stores) {
     fill(stores).await;
-    let report = stores.admin.gc(None).await.unwrap();
+    let report = stores.admin.gc(GcOptions::default()).await.unwrap();
     assert_eq!(report.evicted_records, 0, "{report:?}");
     everything_is_there(stores).await;
 }
