@@ -10,13 +10,14 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
+use zimcache_auth::{Authenticator, Grant, Scope, Sources, TokenFile, TokenSpec};
 use zimcache_config::GatewayConfig;
-use zimcache_gateway::{DrainReport, Gateway, Stores};
+use zimcache_gateway::{DrainReport, Gateway, Policy, Stores};
 use zimcache_store::{
-    BlobStore, BlobWriter, ByteRange, CreateOptions, Error, Reader, Result, Touch,
-    memory::MemoryStore,
+    BlobStore, BlobWriter, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
+    EntryWriter, Error, Precondition, Reader, Result, Touch, memory::MemoryStore,
 };
-use zimcache_types::{Digest, Function, Namespace};
+use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace, SystemClock};
 
 /// Longest that any single wait of a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,17 +47,58 @@ impl Server {
         store: MemoryStore,
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Server {
-        let mut config = GatewayConfig::default();
-        change(&mut config);
         let stores = Stores {
             blobs,
             entries: Arc::new(store.clone()),
             admin: Arc::new(store.clone()),
         };
+        Server::of(stores, store, Policy::default(), change).await
+    }
+
+    /// A server that knows callers and limits.
+    pub(crate) async fn with_policy(policy: Policy) -> Server {
+        Server::with_both(policy, |_| {}).await
+    }
+
+    /// A server with rules and changed settings.
+    pub(crate) async fn with_both(
+        policy: Policy,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Server {
+        let store = MemoryStore::default();
+        let shared = Arc::new(store.clone());
+        let stores = Stores {
+            blobs: shared.clone(),
+            entries: shared.clone(),
+            admin: shared,
+        };
+        Server::of(stores, store, policy, change).await
+    }
+
+    /// A server where every store fails like this.
+    pub(crate) async fn failing(failure: Failure) -> Server {
+        let store = MemoryStore::default();
+        let stores = Stores {
+            blobs: Arc::new(Failing(failure)),
+            entries: Arc::new(Failing(failure)),
+            admin: Arc::new(store.clone()),
+        };
+        Server::of(stores, store, Policy::default(), |_| {}).await
+    }
+
+    async fn of(
+        stores: Stores,
+        store: MemoryStore,
+        policy: Policy,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Server {
+        let mut config = GatewayConfig::default();
+        change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let gateway = Gateway::new(config, stores);
+        gateway.set_policy(policy);
         let serving = zimcache_telemetry::task::spawn("gateway", async move {
             let shutdown = async move { drop(stopped.await) };
             gateway.serve(vec![listener.into()], shutdown).await
@@ -88,6 +130,19 @@ impl Server {
         self.ask(put(path, body)).await
     }
 
+    /// Sends one request of any method on a connection of its own.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &[u8],
+    ) -> Reply {
+        let mut client = self.connect().await;
+        client.send(request(method, path, headers, body)).await;
+        client.reply_to(method).await
+    }
+
     /// Puts a blob straight into the store, and gives its path.
     pub(crate) async fn stock(&self, body: &[u8]) -> String {
         let digest = Digest::of(Function::Sha256, body);
@@ -111,6 +166,54 @@ impl Server {
         self.stop();
         within(self.serving).await.unwrap()
     }
+}
+
+/// Secrets of three tokens for one namespace.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) read: String,
+    pub(crate) write: String,
+    pub(crate) admin: String,
+}
+
+/// A policy that knows three tokens for a namespace and nobody else.
+pub(crate) fn guarded(namespace: &str) -> (Policy, Tokens) {
+    let mut file = TokenFile::default();
+    let mut create = |scope| {
+        let namespace = namespace.parse().unwrap();
+        let spec = TokenSpec {
+            grant: Grant { namespace, scope },
+            lifetime: None,
+            note: String::new(),
+        };
+        let (token, _) = file.create(spec, &SystemClock).unwrap();
+        token.expose().to_owned()
+    };
+    let tokens = Tokens {
+        read: create(Scope::Read),
+        write: create(Scope::Write),
+        admin: create(Scope::Admin),
+    };
+    let policy = Policy {
+        authenticator: Authenticator::new(Sources {
+            tokens: Some(file),
+            ..Sources::default()
+        }),
+        ..Policy::default()
+    };
+    (policy, tokens)
+}
+
+/// A request of any method: header lines without line ends, and a body whose length is told.
+pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+    for line in headers {
+        head.push_str(line);
+        head.push_str("\r\n");
+    }
+    let length = body.len();
+    head.push_str(&format!("Content-Length: {length}\r\n\r\n"));
+    [head.as_bytes(), body].concat()
 }
 
 /// A GET request.
@@ -269,7 +372,7 @@ pub(crate) enum Failure {
     Corrupt,
 }
 
-/// A store of blobs where everything fails.
+/// A store where everything fails.
 #[derive(Debug)]
 pub(crate) struct Failing(pub Failure);
 
@@ -303,6 +406,42 @@ impl BlobStore for Failing {
     }
 
     async fn delete(&self, _: &Namespace, _: &Digest) -> Result<bool> {
+        self.fail()
+    }
+}
+
+#[async_trait]
+impl EntryStore for Failing {
+    async fn get(&self, _: &EntryKey, _: ByteRange) -> Result<Option<Entry>> {
+        self.fail()
+    }
+
+    async fn put(
+        &self,
+        _: &EntryKey,
+        _: EntryMeta,
+        _: Precondition,
+        _: Option<u64>,
+    ) -> Result<Box<dyn EntryWriter>> {
+        self.fail()
+    }
+
+    async fn delete(&self, _: &EntryKey) -> Result<bool> {
+        self.fail()
+    }
+
+    async fn list(
+        &self,
+        _: &Namespace,
+        _: EntryKind,
+        _: &str,
+        _: Option<&str>,
+        _: usize,
+    ) -> Result<Vec<EntryInfo>> {
+        self.fail()
+    }
+
+    async fn purge(&self, _: &Namespace) -> Result<()> {
         self.fail()
     }
 }
