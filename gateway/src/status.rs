@@ -63,6 +63,15 @@ pub(crate) fn refuse(error: &Error) -> Response<Body> {
     response
 }
 
+/// The answer to a request that failed, in a dialect whose client takes the status that says so for something else.
+pub(crate) fn refuse_as(status: StatusCode, error: &Error) -> Response<Body> {
+    log(error, error.code());
+    if status == StatusCode::NOT_FOUND {
+        return empty(status);
+    }
+    text(status, message(error))
+}
+
 /// 405 with the methods that are allowed.
 pub(crate) fn method_not_allowed(allow: &'static str) -> Response<Body> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);

@@ -67,14 +67,10 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
 /// Says no without switching the cache off where that is possible. Wrong credentials are told as such: somebody has
 /// to mend them.
 pub(crate) fn refuse(error: &Error, head: &Parts) -> Response<Body> {
-    let told = status::refuse(error);
     match (&head.method, error.code()) {
-        (_, Code::Unauthenticated | Code::Invalid | Code::RangeInvalid) => told,
-        (&Method::PUT, _) => status::text(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("not stored: {error}\n"),
-        ),
-        (&Method::GET | &Method::HEAD, _) => status::empty(StatusCode::NOT_FOUND),
-        _ => told,
+        (_, Code::Unauthenticated | Code::Invalid | Code::RangeInvalid) => status::refuse(error),
+        (&Method::PUT, _) => status::refuse_as(StatusCode::PAYLOAD_TOO_LARGE, error),
+        (&Method::GET | &Method::HEAD, _) => status::refuse_as(StatusCode::NOT_FOUND, error),
+        _ => status::refuse(error),
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod bazel_http;
 pub(crate) mod ccache;
 pub(crate) mod gradle;
+pub(crate) mod nx;
 
 use http::Response;
 
@@ -75,6 +76,8 @@ dialects! {
     Ccache = ccache,
     /// Gradle's build cache.
     Gradle = gradle,
+    /// Nx's self-hosted remote cache.
+    Nx = nx,
     /// Bazel's HTTP cache; also moon's. Takes any path that ends in `/ac/…` or `/cas/…`, so it comes last.
     BazelHttp = bazel_http,
 }

@@ -12,8 +12,12 @@ mod ccache;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod gradle;
+#[cfg(test)]
 mod http2;
 #[cfg(test)]
 mod hygiene;
+#[cfg(test)]
+mod nx;
 #[cfg(test)]
 mod support;
