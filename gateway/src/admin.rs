@@ -144,15 +144,14 @@ async fn stats(call: &Call<'_>) -> Result<Response<Body>> {
     call.principal().await?;
     let shared = call.shared;
     let totals = shared.metrics.totals();
-    let lookups = totals.hits + totals.misses;
     Ok(respond::json(&Stats {
         version: VERSION,
         uptime_seconds: shared.started.elapsed().as_secs(),
         connections: shared.connections.count(),
         requests: totals.requests,
-        hits: totals.hits,
-        misses: totals.misses,
-        hit_rate: (lookups > 0).then(|| totals.hits as f64 / lookups as f64),
+        hits: totals.counts.hits,
+        misses: totals.counts.misses,
+        hit_rate: totals.counts.hit_rate(),
         store: shared.admin.stats(),
     }))
 }

@@ -38,6 +38,7 @@ pub(crate) struct Upload {
     expects_continue: bool,
     ended: bool,
     failed: bool,
+    received_bytes: u64,
 }
 
 impl Upload {
@@ -50,6 +51,7 @@ impl Upload {
             expects_continue,
             ended: false,
             failed: false,
+            received_bytes: 0,
         }
     }
 
@@ -81,8 +83,17 @@ impl Upload {
                 Poll::Ready(Some(Err(Error::BodyCut)))
             }
             // Trailers carry nothing that we use.
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame.into_data().unwrap_or_default()))),
+            Some(Ok(frame)) => {
+                let chunk = frame.into_data().unwrap_or_default();
+                self.received_bytes += chunk.len() as u64;
+                Poll::Ready(Some(Ok(chunk)))
+            }
         }
+    }
+
+    /// How much of it was read so far.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// Reads a small rest of a body that nobody wanted; false when the connection cannot be used again.

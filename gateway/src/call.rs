@@ -4,7 +4,10 @@
 //! authenticated, so a request that needs no room (health, a preflight) needs no credentials. Not here: rights
 //! (`room`), paths (`protocol`).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::{Method, header, request::Parts};
 use zimcache_auth::{Outcome, Principal, Scope};
@@ -13,7 +16,14 @@ use zimcache_telemetry::task;
 use zimcache_types::{Clock, Namespace, SystemClock};
 
 use crate::{
-    Error, Shared, body::Upload, error::Result, policy::Policy, request, room::Room, watch::Peer,
+    Error, Shared,
+    body::Upload,
+    error::Result,
+    limits::{Admission, Class},
+    policy::Policy,
+    request,
+    room::Room,
+    watch::Peer,
 };
 
 /// What was learnt about a request on the way, for its record.
@@ -23,6 +33,8 @@ pub(crate) struct Noted {
     pub(crate) namespace: OnceLock<Namespace>,
     /// Who sent it.
     pub(crate) principal: OnceLock<Principal>,
+    /// Its credentials were refused, whatever the dialect made of it.
+    pub(crate) denied: AtomicBool,
 }
 
 /// A request, as a dialect sees it.
@@ -34,11 +46,21 @@ pub(crate) struct Call<'a> {
     pub(crate) head: &'a Parts,
     /// The namespace in front of the path, as `/ns/{namespace}/…`.
     pub(crate) prefix: Option<&'a Namespace>,
+    /// The limits it has to pass, where there are any.
+    pub(crate) admission: Option<&'a Admission<'a>>,
     pub(crate) noted: &'a Noted,
     pub(crate) upload: &'a mut Upload,
 }
 
 impl<'a> Call<'a> {
+    /// Passes the limits for requests of this kind.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`].
+    pub(crate) fn pass(&self, class: Class) -> Result<()> {
+        self.admission.map_or(Ok(()), |limits| limits.pass(class))
+    }
+
     /// The caller in the namespace it means: the one in front of the path, else its own default.
     ///
     /// # Errors
@@ -83,11 +105,22 @@ impl<'a> Call<'a> {
     /// Who is calling.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when the credentials are wrong, or missing where some are needed.
+    /// [`Error::Unauthenticated`] when the credentials are wrong, or missing where some are needed;
+    /// [`Error::RateLimited`] when they were used too often.
     pub(crate) async fn principal(&self) -> Result<Principal> {
         if let Some(known) = self.noted.principal.get() {
             return Ok(known.clone());
         }
+        let checked = self.authenticate().await;
+        let principal = checked.inspect_err(|_| self.noted.denied.store(true, Ordering::Relaxed))?;
+        if let (Some(limits), Some(key)) = (self.admission, principal.limit_key()) {
+            limits.pass_token(key)?;
+        }
+        self.noted.principal.get_or_init(|| principal.clone());
+        Ok(principal)
+    }
+
+    async fn authenticate(&self) -> Result<Principal> {
         let shown = self.head.headers.get(header::AUTHORIZATION);
         let shown = shown.map(http::HeaderValue::as_bytes);
         let now = SystemClock.now();
@@ -105,7 +138,6 @@ impl<'a> Call<'a> {
         if principal.scope().is_none() {
             return Err(Error::Unauthenticated);
         }
-        self.noted.principal.get_or_init(|| principal.clone());
         Ok(principal)
     }
 

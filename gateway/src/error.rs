@@ -3,6 +3,8 @@
 //! Not here: HTTP statuses (`status`). The texts are fit for clients: they name the rule that was broken, never a path
 //! or an inner state of ours.
 
+use std::time::Duration;
+
 use zimcache_store as store;
 use zimcache_types::{Code, digest::DigestError, namespace::NamespaceError};
 
@@ -45,6 +47,12 @@ pub enum Error {
     /// The body paused for too long.
     #[error("the body paused for too long")]
     BodyTimeout,
+    /// The caller, or everybody together, asked too often.
+    #[error("too many requests")]
+    RateLimited {
+        /// When the next one will pass.
+        retry_after: Duration,
+    },
     /// The caller's credentials are wrong, or missing where some are needed.
     #[error("valid credentials are needed")]
     Unauthenticated,
@@ -73,6 +81,7 @@ impl Error {
             | Error::BodyCut => Code::Invalid,
             Error::TooLarge { .. } => Code::TooLarge,
             Error::BodyTimeout => Code::Timeout,
+            Error::RateLimited { .. } => Code::RateLimited,
             Error::Unauthenticated => Code::Unauthenticated,
             Error::RemoteCaller | Error::Forbidden(_) | Error::NoNamespace => Code::Forbidden,
         }

@@ -11,12 +11,14 @@ mod admin;
 mod body;
 pub mod cache;
 mod call;
+mod client_address;
 mod completeness;
 mod connection;
 mod connections;
 mod cors;
 pub mod error;
 mod functions;
+mod limits;
 mod metrics;
 #[doc(hidden)]
 pub mod parsers;
@@ -45,7 +47,10 @@ pub use policy::Policy;
 pub use server::{DrainReport, Listener};
 pub use tls::{Tls, TlsError};
 
-use crate::{cache::Cache, connection::Protocols, connections::Connections, metrics::Metrics};
+use crate::{
+    cache::Cache, connection::Protocols, connections::Connections, metrics::Metrics,
+    policy::InForce,
+};
 
 /// Checks of passwords that run at once.
 const PASSWORD_CHECKS: usize = 2;
@@ -74,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) connections: Arc<Connections>,
     pub(crate) protocols: Protocols,
-    pub(crate) policy: ArcSwap<Policy>,
+    pub(crate) policy: ArcSwap<InForce>,
     /// Passwords are slow to check on purpose; this many at once.
     pub(crate) password_checks: Semaphore,
     pub(crate) started: Instant,
@@ -98,9 +103,11 @@ impl Gateway {
         }))
     }
 
-    /// Puts another policy in force, at once and whole; requests under way keep the one they began with.
+    /// Puts another policy in force, at once and whole; requests under way keep the one they began with, and callers
+    /// what they have used up of their limits.
     pub fn set_policy(&self, policy: Policy) {
-        self.0.policy.store(Arc::new(policy));
+        let before = self.0.policy.load();
+        self.0.policy.store(Arc::new(before.followed_by(policy)));
     }
 
     /// Serves these listeners until `shutdown` ends, then drains: requests under way may finish within the configured

@@ -3,12 +3,14 @@
 //! One immutable value behind an atomic pointer; a reload swaps it whole, so a request sees one policy from its start
 //! to its end. Not here: where the parts come from (`zim` reads files), what a request asks for (`call`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use zimcache_auth::{Anonymous, Authenticator, Sources};
 use zimcache_config::{LimitsConfig, Namespaces, namespaces::ANY};
 use zimcache_store::Retention;
 use zimcache_types::Namespace;
+
+use crate::limits::Limiter;
 
 /// Who may do what, and how much of it.
 #[derive(Debug)]
@@ -37,6 +39,24 @@ impl Default for Policy {
             limits: LimitsConfig::default(),
             cors_origins: Vec::new(),
             access_log: false,
+        }
+    }
+}
+
+/// A policy, and what was made of it.
+#[derive(Debug, Default)]
+pub(crate) struct InForce {
+    pub(crate) policy: Arc<Policy>,
+    /// Absent while there are no limits: then a request pays one branch.
+    pub(crate) limiter: Option<Limiter>,
+}
+
+impl InForce {
+    /// The next policy in force. What callers have used up stays used up.
+    pub(crate) fn followed_by(&self, policy: Policy) -> InForce {
+        InForce {
+            limiter: Limiter::new(&policy.limits, self.limiter.as_ref()),
+            policy: Arc::new(policy),
         }
     }
 }

@@ -4,7 +4,10 @@
 //! (`status`). Invariant: a request that was answered before its body was read either has the small rest of it read or
 //! has its connection closed, so that the next request is never mistaken for a body.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Incoming;
@@ -16,8 +19,9 @@ use crate::{
     Shared,
     body::{Body, Upload},
     call::{Call, Noted},
-    cors,
-    metrics::Verb,
+    client_address, cors,
+    limits::{Admission, Class},
+    metrics::{Ended, Verb},
     policy::Policy,
     protocol::{self, Dialect},
     request::{collapse_slashes, split_namespace},
@@ -35,20 +39,32 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, incoming) = request.into_parts();
-    let policy = shared.policy.load_full();
+    let in_force = shared.policy.load_full();
+    let policy = &in_force.policy;
     let mut record = Record::begin(&shared, &conn, &head, policy.access_log);
+    let admission = in_force.limiter.as_ref().map(|limiter| {
+        let proxies = &shared.config.trusted_proxies;
+        let address = client_address::of(conn.peer, &head.headers, proxies);
+        limiter.meet(address, record.started)
+    });
     let mut upload = Upload::new(incoming, &conn, expects_continue(&head));
     let noted = Noted::default();
     let asked = Asked {
         shared: &shared,
-        policy: &policy,
+        policy,
         peer: conn.peer,
         head: &head,
+        admission: admission.as_ref(),
         noted: &noted,
     };
     let (dialect, mut response) = dispatch(&asked, &mut upload).await;
     record.dialect = dialect;
+    if let Some(admission) = &admission {
+        let denied = noted.denied.load(Ordering::Relaxed);
+        admission.answered(response.status(), denied, response.headers_mut());
+    }
     record.noted(noted);
+    record.received_bytes = upload.received_bytes();
     if !policy.cors_origins.is_empty() {
         cors::allow(&head, &policy.cors_origins, response.headers_mut());
     }
@@ -70,19 +86,28 @@ struct Asked<'a> {
     policy: &'a Arc<Policy>,
     peer: Peer,
     head: &'a Parts,
+    admission: Option<&'a Admission<'a>>,
     noted: &'a Noted,
+}
+
+impl Asked<'_> {
+    /// An answer that is no dialect's, if the limits let it pass.
+    fn admitted(&self, response: Response<Body>) -> Response<Body> {
+        let passed = self.admission.map_or(Ok(()), |it| it.pass(Class::Page));
+        passed.map_or_else(|error| status::refuse(&error), |()| response)
+    }
 }
 
 /// Finds the dialect and lets it answer.
 async fn dispatch(asked: &Asked<'_>, upload: &mut Upload) -> (Dialect, Response<Body>) {
     let head = asked.head;
     if let Some(response) = cors::preflight(head, &asked.policy.cors_origins) {
-        return (Dialect::Admin, response);
+        return (Dialect::Admin, asked.admitted(response));
     }
     let path = collapse_slashes(head.uri.path());
     let (prefix, path) = match split_namespace(&path) {
         Ok(split) => split,
-        Err(error) => return (Dialect::Admin, status::refuse(&error.into())),
+        Err(error) => return (Dialect::Admin, asked.admitted(status::refuse(&error.into()))),
     };
     let call = Call {
         shared: asked.shared,
@@ -90,6 +115,7 @@ async fn dispatch(asked: &Asked<'_>, upload: &mut Upload) -> (Dialect, Response<
         peer: asked.peer,
         head,
         prefix: prefix.as_ref(),
+        admission: asked.admission,
         noted: asked.noted,
         upload,
     };
@@ -122,6 +148,7 @@ pub(crate) struct Record {
     verb: Verb,
     status: Option<StatusCode>,
     sent_bytes: u64,
+    received_bytes: u64,
     stall: Option<Arc<Stall>>,
     line: Option<Box<Line>>,
 }
@@ -153,6 +180,7 @@ impl Record {
             verb: Verb::of(&head.method),
             status: None,
             sent_bytes: 0,
+            received_bytes: 0,
             stall: None,
             line,
         }
@@ -205,7 +233,15 @@ impl Drop for Record {
         }
         self.conn.end();
         let metrics = &self.shared.metrics;
-        metrics.record(self.dialect, self.verb, self.status, took);
+        metrics.record(&Ended {
+            dialect: self.dialect,
+            namespace: self.namespace.as_ref(),
+            verb: self.verb,
+            status: self.status,
+            sent_bytes: self.sent_bytes,
+            received_bytes: self.received_bytes,
+            took,
+        });
         if let Some(line) = &self.line {
             tracing::info!(
                 target: "zimcache::access",

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use zimcache_store as store;
 use zimcache_types::Code;
 
-use crate::{Error, body::Body};
+use crate::{Error, body::Body, limits};
 
 /// What a client is told to wait before it tries again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -55,7 +55,8 @@ pub(crate) fn refuse(error: &Error) -> Response<Body> {
         Error::Unauthenticated => {
             headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
         }
-        _ if status == StatusCode::SERVICE_UNAVAILABLE || code == Code::RateLimited => {
+        Error::RateLimited { retry_after } => limits::tell_to_wait(headers, *retry_after),
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         _ => {}

@@ -75,7 +75,7 @@ impl Registry {
     ) -> LatencyHistogram {
         let buckets = vec![
             0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
-            0.25, 0.5, 1.0, 2.5, 10.0,
+            0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ];
         let opts = HistogramOpts::from(with_labels(name, help, labels)).buckets(buckets);
         self.keep(name, Histogram::with_opts(opts), || {
@@ -140,6 +140,16 @@ impl Registry {
             spare().expect("a literal without labels is legal")
         })
     }
+}
+
+/// The buckets of a histogram: upper bound and how many observations are not above it.
+pub fn buckets(histogram: &LatencyHistogram) -> Vec<(f64, u64)> {
+    let families = histogram.collect();
+    let metrics = families.iter().flat_map(MetricFamily::get_metric);
+    let buckets = metrics.flat_map(|metric| metric.get_histogram().get_bucket().to_vec());
+    buckets
+        .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
+        .collect()
 }
 
 fn with_labels(name: &'static str, help: &'static str, labels: &[Label]) -> Opts {
@@ -213,6 +223,15 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("zimcache_test_seconds_count 1"), "{page}");
+    }
+
+    #[test]
+    fn buckets_count_what_is_not_above_their_bound() {
+        let histogram = Registry::new().latency("zimcache_test_seconds", "Time.", &[]);
+        histogram.observe(0.003);
+        histogram.observe(99.0);
+        let buckets = buckets(&histogram);
+        assert!(buckets.contains(&(0.002_5, 0)) && buckets.contains(&(10.0, 1)));
     }
 
     #[test]

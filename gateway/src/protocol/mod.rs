@@ -12,7 +12,7 @@ pub(crate) mod nx;
 
 use http::Response;
 
-use crate::{admin, body::Body, call::Call, error::Error, status};
+use crate::{admin, body::Body, call::Call, error::Error, limits::Class, status};
 
 /// First path segments that belong to a dialect or to operators, and are never an instance name.
 pub(crate) const RESERVED: [&str; 14] = [
@@ -58,15 +58,23 @@ macro_rules! dialects {
         pub(crate) async fn answer(path: &str, call: Call<'_>) -> (Dialect, Response<Body>) {
             let head = call.head;
             if let Some(page) = admin::routes(path) {
-                let answered = admin::answer(page, call).await;
+                let answered = match call.pass(Class::Page) {
+                    Ok(()) => admin::answer(page, call).await,
+                    Err(error) => Err(error),
+                };
                 return (Dialect::Admin, answered.unwrap_or_else(|error| status::refuse(&error)));
             }
             $(if let Some(route) = $module::routes(path) {
-                let answered = $module::answer(route, call).await;
+                let answered = match call.pass(Class::of(&head.method)) {
+                    Ok(()) => $module::answer(route, call).await,
+                    Err(error) => Err(error),
+                };
                 let refused = |error: Error| $module::refuse(&error, head);
                 return (Dialect::$dialect, answered.unwrap_or_else(refused));
             })+
-            (Dialect::Admin, status::empty(http::StatusCode::NOT_FOUND))
+            let nobodys = |()| status::empty(http::StatusCode::NOT_FOUND);
+            let refused = |error: Error| status::refuse(&error);
+            (Dialect::Admin, call.pass(Class::Page).map_or_else(refused, nobodys))
         }
     };
 }

@@ -18,6 +18,10 @@ mod http2;
 #[cfg(test)]
 mod hygiene;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod nx;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
