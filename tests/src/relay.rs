@@ -8,7 +8,12 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::server::{Serve, Server};
+
+/// Longest time until a client has got to the place where it is stopped.
+const STOP_LIMIT: Duration = Duration::from_mins(2);
 
 /// What the relay is doing, shared by its threads.
 #[derive(Debug)]
@@ -78,10 +83,7 @@ impl Relay {
     }
 
     /// Waits until a request has been stopped half-way.
-    ///
-    /// # Errors
-    /// When none comes within the limit.
-    pub fn wait_until_stopped(&self, limit: Duration) -> Result<()> {
+    fn wait_until_stopped(&self, limit: Duration) -> Result<()> {
         let state = self.shared.lock();
         let (state, wait) = self
             .shared
@@ -103,6 +105,32 @@ impl Relay {
         state.holding = false;
         self.shared.changed.notify_all();
     }
+}
+
+/// Runs a client through a relay that has been told where to stop, kills the server (`kill -9`) when that place is
+/// reached, and starts it again on the same store for the rest of the client's run.
+///
+/// # Errors
+/// When the place is never reached, the server cannot be started again, or the client fails.
+pub fn killed_half_way<T: Send>(
+    relay: &Relay,
+    serve: &Serve,
+    server: Server,
+    client: impl FnOnce() -> Result<T> + Send,
+) -> Result<(T, Server)> {
+    std::thread::scope(|scope| {
+        let client = scope.spawn(client);
+        let restart = || {
+            relay.wait_until_stopped(STOP_LIMIT)?;
+            server.kill_9()?;
+            let server = serve.start()?;
+            relay.point_to(server.address());
+            anyhow::Ok(server)
+        };
+        let server = restart();
+        let done = client.join().map_err(|_| anyhow!("the client panicked"))?;
+        Ok((done.context("a client whose server died")?, server?))
+    })
 }
 
 fn serve(client: TcpStream, shared: &Shared) {
