@@ -3,13 +3,17 @@
 //! Shared by all dialects that serve stored values. Headers are built without formatting where they can be. Not here:
 //! errors (`status`). Invariant: a HEAD answer has the headers of the GET answer and no body.
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use zimcache_auth::Identity;
 use zimcache_store::{Entry, Reader};
 
 use crate::{body::Body, call::Call, request, status};
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const FOR_EVERYBODY: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const FOR_THE_CALLER: HeaderValue =
+    HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// The answer to a GET or HEAD that found this value. `etag` comes without quotes.
 pub(crate) fn value(call: &Call<'_>, reader: Reader, etag: &str) -> Response<Body> {
@@ -52,6 +56,20 @@ pub(crate) fn value(call: &Call<'_>, reader: Reader, etag: &str) -> Response<Bod
 pub(crate) fn entry(call: &Call<'_>, entry: Entry) -> Response<Body> {
     let etag = format!("{:x}", entry.version);
     value(call, entry.value, &etag)
+}
+
+/// Says that what this name names never changes, so that nobody need ask again. A value that was read with a credential
+/// is not for caches in between, which would hand it to callers without one.
+pub(crate) fn never_changes(call: &Call<'_>, headers: &mut HeaderMap) {
+    let caller = call.noted.principal.get();
+    let everybody =
+        caller.is_some_and(|who| matches!(who.identity(), Identity::Open | Identity::Anonymous));
+    let value = if everybody {
+        FOR_EVERYBODY
+    } else {
+        FOR_THE_CALLER
+    };
+    headers.insert(header::CACHE_CONTROL, value);
 }
 
 /// The tag with its quotes, as text and as header.

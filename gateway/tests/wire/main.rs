@@ -25,3 +25,8 @@ mod nx;
 mod support;
 #[cfg(test)]
 mod tls;
+mod secret;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod zim_objects;
