@@ -22,11 +22,10 @@ mod limits;
 #[cfg(test)]
 mod nx;
 #[cfg(test)]
-mod support;
-#[cfg(test)]
-mod tls;
 mod secret;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod zim_objects;
