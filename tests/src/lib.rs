@@ -6,6 +6,7 @@
 //! Invariants: whatever a test starts is stopped by its process id when its guard goes, also after a panic; ports are
 //! chosen by the kernel; files live in a temporary folder; a suite prints the volume it did or why it was skipped.
 
+pub mod certificate;
 pub mod content;
 pub mod environment;
 pub mod exchange;
@@ -13,9 +14,11 @@ pub mod folders;
 pub mod http;
 pub mod ledger;
 pub mod loop_disk;
+pub mod monorepo;
 pub mod process;
 pub mod relay;
 pub mod report;
+pub mod sccache;
 pub mod server;
 pub mod sources;
 pub mod tokens;

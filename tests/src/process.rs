@@ -49,6 +49,13 @@ impl Tool {
         self
     }
 
+    /// Forgets the tester's environment and what was set until now.
+    #[must_use]
+    pub fn clear_env(mut self) -> Tool {
+        self.command.env_clear();
+        self
+    }
+
     /// Sets the folder it runs in.
     #[must_use]
     pub fn current_dir(mut self, folder: &Path) -> Tool {

@@ -17,7 +17,7 @@ use crate::http;
 
 const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on ";
 const LOG_TAIL_LINES: usize = 40;
 
 /// How to start a server.
@@ -83,7 +83,7 @@ impl Serve {
         Ok(command)
     }
 
-    /// Starts it and waits until it listens and `/health` answers 200.
+    /// Starts it and waits until it listens and, unless it speaks TLS, `/health` answers 200.
     ///
     /// # Errors
     /// When it ends or stays silent instead; the text holds its log.
@@ -100,12 +100,17 @@ impl Serve {
         let stdout = child.stdout.take().context("the server's output")?;
         let mut server = Server {
             child,
+            scheme: "",
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             started_in: Duration::ZERO,
             log,
         };
         let lines = lines_of(stdout);
-        server.address = server.wait_for_address(&lines)?;
+        (server.scheme, server.address) = server.wait_for_address(&lines)?;
+        server.started_in = begun.elapsed();
+        if server.scheme == "https" {
+            return Ok(server);
+        }
         let health = http::once(server.address, "GET", "/health", &[], None)
             .with_context(|| format!("/health after the start:\n{}", server.log_tail()))?;
         if health.status != 200 {
@@ -151,6 +156,7 @@ impl std::error::Error for Ended {}
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    scheme: &'static str,
     address: SocketAddr,
     started_in: Duration,
     log: tempfile::NamedTempFile,
@@ -164,7 +170,7 @@ impl Server {
 
     /// Its URL without a trailing slash.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The time from the start of the process to the first 200 of `/health`.
@@ -245,14 +251,14 @@ impl Server {
         Vec::from(tail).join("\n")
     }
 
-    fn wait_for_address(&mut self, lines: &Receiver<String>) -> Result<SocketAddr> {
+    fn wait_for_address(&mut self, lines: &Receiver<String>) -> Result<(&'static str, SocketAddr)> {
         let begun = Instant::now();
         let mut said = String::new();
         while begun.elapsed() < START_LIMIT {
             match lines.recv_timeout(START_LIMIT.saturating_sub(begun.elapsed())) {
                 Ok(line) => {
-                    if let Some(address) = address_in(&line) {
-                        return Ok(address);
+                    if let Some(found) = address_in(&line) {
+                        return Ok(found);
                     }
                     said.push_str(&line);
                     said.push('\n');
@@ -280,11 +286,15 @@ impl Drop for Server {
     }
 }
 
-/// The 127.0.0.1 address in a line `… listening on http://127.0.0.1:PORT …`.
-fn address_in(line: &str) -> Option<SocketAddr> {
-    let rest = line.split(LISTENING).nth(1)?;
+/// Scheme and 127.0.0.1 address in a line `… listening on http://127.0.0.1:PORT …`.
+fn address_in(line: &str) -> Option<(&'static str, SocketAddr)> {
+    let (scheme, rest) = line.split(LISTENING).nth(1)?.split_once("://")?;
+    let scheme = ["http", "https"]
+        .into_iter()
+        .find(|known| *known == scheme)?;
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
-    rest[..end.unwrap_or(rest.len())].parse().ok()
+    let address = rest[..end.unwrap_or(rest.len())].parse().ok()?;
+    Some((scheme, address))
 }
 
 /// Passes the lines up to the address on, then only drains the pipe, so that the server never blocks on it.
@@ -304,10 +314,13 @@ mod tests {
 
     #[test]
     fn the_address_is_found_in_the_line_that_names_it() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         let found = address_in("listening on http://127.0.0.1:4711");
-        assert_eq!(found, Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
+        assert_eq!(found, Some(("http", address)));
         let found = address_in("listening on http://127.0.0.1:4711/ and http://[::1]:4711/");
-        assert_eq!(found, Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
+        assert_eq!(found, Some(("http", address)));
+        let found = address_in("listening on https://127.0.0.1:4711");
+        assert_eq!(found, Some(("https", address)));
         assert_eq!(address_in("found 0 blobs"), None);
     }
 }

@@ -16,7 +16,7 @@ use zimcache_tests::server::{Serve, Server};
 use zimcache_tests::tokens::{Tokens, UNKNOWN};
 
 /// The clients recorded, by folder.
-const CLIENTS: &[&str] = &["ccache-4.7.5"];
+const CLIENTS: &[&str] = &["ccache-4.7.5", "moon-2.5.5", "nx-24.0.6", "turbo-2.11.11"];
 const NAMESPACE: &str = "acme";
 
 fn fixtures() -> PathBuf {
@@ -48,7 +48,8 @@ impl Servers {
                 values.insert(format!("basic-{name}"), basic);
                 values.insert(name.to_owned(), token);
             }
-            Some(serve("tokens").flags(&tokens.flags()?).start()?)
+            let serve = serve("tokens").flags(&["--anonymous", "none"]);
+            Some(serve.flags(&tokens.flags()?).start()?)
         } else {
             None
         };

@@ -9,6 +9,7 @@
     reason = "a failed expectation is how a test fails"
 )]
 
+mod actions_cache;
 mod bazel;
 mod ccache;
 mod churn;
@@ -16,8 +17,15 @@ mod crash;
 mod damage;
 mod exchanges;
 mod full_disk;
+mod gradle;
 mod h2spec;
 mod hostile;
+mod maven;
+mod moon;
+mod nx;
 mod power_cut;
+mod sccache_gha;
+mod sccache_webdav;
 mod sync;
 mod table;
+mod turbo;
