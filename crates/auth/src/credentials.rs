@@ -193,3 +193,162 @@ fn percent_decoded<'a>(text: &[u8], room: &'a mut [u8]) -> Result<&'a [u8], Malf
     }
     Ok(room.get(..length).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{
+        STANDARD as PADDED, STANDARD_NO_PAD, URL_SAFE as URL_PADDED, URL_SAFE_NO_PAD,
+    };
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::*;
+
+    /// Owned copies, so that a test can look at them after the buffer is gone.
+    #[derive(Debug, PartialEq)]
+    enum Read {
+        Empty,
+        Bearer(Vec<u8>),
+        Basic(Vec<u8>, Vec<u8>),
+    }
+
+    fn owned(credentials: Credentials<'_>) -> Read {
+        match credentials {
+            Credentials::Empty => Read::Empty,
+            Credentials::Bearer(token) => Read::Bearer(token.to_vec()),
+            Credentials::Basic { user, password } => Read::Basic(user.to_vec(), password.to_vec()),
+        }
+    }
+
+    fn read(value: impl AsRef<[u8]>) -> Result<Read, Malformed> {
+        Credentials::read(value.as_ref(), &mut Buffer::new()).map(owned)
+    }
+
+    fn authority(value: &str) -> Result<Option<Read>, Malformed> {
+        let mut buffer = Buffer::new();
+        let read = Credentials::read_authority(value.as_bytes(), &mut buffer)?;
+        Ok(read.map(owned))
+    }
+
+    fn basic_of(user: &str, password: &str) -> Read {
+        Read::Basic(user.into(), password.into())
+    }
+
+    #[test]
+    fn the_scheme_is_read_in_any_case_and_with_any_blanks() {
+        for value in ["Bearer abc", "bearer abc", "BEARER\tabc", "  Bearer   abc "] {
+            assert_eq!(read(value), Ok(Read::Bearer(b"abc".to_vec())), "{value:?}");
+        }
+        for value in ["Basic dTpw", "basic  dTpw"] {
+            assert_eq!(read(value), Ok(basic_of("u", "p")), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn clients_without_a_token_show_nothing() {
+        for value in ["Bearer ", "Bearer", "Basic Og==", "Basic Og"] {
+            assert_eq!(read(value), Ok(Read::Empty), "{value:?}");
+        }
+        assert_eq!(authority(":@host"), Ok(Some(Read::Empty)));
+    }
+
+    #[test]
+    fn user_or_password_may_be_empty_and_a_password_may_have_colons() {
+        for (user, password) in [("u", ""), ("", "p"), ("u", "a:b:"), ("ü", "pä ss")] {
+            let value = format!("Basic {}", PADDED.encode(format!("{user}:{password}")));
+            assert_eq!(read(value), Ok(basic_of(user, password)));
+        }
+    }
+
+    #[test]
+    fn every_malformation_has_its_own_name() {
+        let control = format!("Basic {}", PADDED.encode("u:a\0b"));
+        let no_colon = format!("Basic {}", PADDED.encode("user"));
+        for (value, expected) in [
+            ("", Malformed::Scheme),
+            ("abc", Malformed::Scheme),
+            ("Digest abc", Malformed::Scheme),
+            ("Bearerabc", Malformed::Scheme),
+            ("Bearer a b", Malformed::Character),
+            ("Bearer \u{e4}", Malformed::Character),
+            ("Basic", Malformed::NoColon),
+            ("Basic ?", Malformed::Base64),
+            ("Basic dTp", Malformed::Base64),
+            ("Basic dTp-dTp/", Malformed::Base64),
+            ("Basic dTpw=dTpw", Malformed::Base64),
+            (&no_colon, Malformed::NoColon),
+            (&control, Malformed::Character),
+        ] {
+            assert_eq!(read(value), Err(expected), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_value_is_read_and_one_byte_more_is_refused() {
+        // 3067 bytes are 4090 digits of base64.
+        let pair = STANDARD_NO_PAD.encode(format!(":{}", "p".repeat(3066)));
+        let token = "x".repeat(LIMIT_BYTES - "Bearer ".len());
+        for longest in [format!("Basic {pair}"), format!("Bearer {token}")] {
+            assert_eq!(longest.len(), LIMIT_BYTES);
+            assert!(read(&longest).is_ok(), "{longest}");
+            assert_eq!(read(longest + "x"), Err(Malformed::TooLong));
+        }
+        let longest = format!("{}@host", "x".repeat(LIMIT_BYTES));
+        assert!(matches!(authority(&longest), Ok(Some(_))));
+        let longer = format!("x{longest}");
+        assert_eq!(authority(&longer), Err(Malformed::TooLong));
+    }
+
+    #[test]
+    fn an_authority_may_name_a_user() {
+        assert_eq!(authority("cache:8080"), Ok(None));
+        assert_eq!(authority("u:p@cache:8080"), Ok(Some(basic_of("u", "p"))));
+        assert_eq!(authority("token@cache"), Ok(Some(basic_of("token", ""))));
+        let escaped = "a%3Ab%40c:p%25%7e@cache";
+        assert_eq!(authority(escaped), Ok(Some(basic_of("a:b@c", "p%~"))));
+        // The last @ ends the user part.
+        assert_eq!(authority("u:p@q@host"), Ok(Some(basic_of("u", "p@q"))));
+        for bad in ["%@h", "%4@h", "%zz:p@h", "u:%+1@h"] {
+            assert_eq!(authority(bad), Err(Malformed::Percent), "{bad}");
+        }
+        assert_eq!(authority("u:%00@h"), Err(Malformed::Character));
+    }
+
+    #[test]
+    fn credentials_do_not_show_themselves() {
+        let mut buffer = Buffer::new();
+        let basic = Credentials::read(b"Basic dTpw", &mut buffer).unwrap();
+        assert_eq!(format!("{basic:?}"), "Basic(…)");
+        let bearer = Credentials::Bearer(b"secret");
+        assert_eq!(format!("{bearer:?}"), "Bearer(…)");
+    }
+
+    /// Every byte percent-encoded.
+    fn escape(text: &str) -> String {
+        text.bytes().fold(String::new(), |escaped, byte| {
+            escaped + &format!("%{byte:02X}")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_alphabets_with_and_without_padding_are_read(
+            user in "[^:\\p{Cc}]{0,40}", password in "\\P{Cc}{1,80}"
+        ) {
+            let text = format!("{user}:{password}");
+            let expected = basic_of(&user, &password);
+            for engine in [PADDED, STANDARD_NO_PAD, URL_PADDED, URL_SAFE_NO_PAD] {
+                let value = format!("Basic {}", engine.encode(&text));
+                prop_assert_eq!(read(value), Ok(Read::Basic(user.clone().into(), password.clone().into())));
+            }
+            let value = format!("{}:{}@host:1", escape(&user), escape(&password));
+            prop_assert_eq!(authority(&value), Ok(Some(expected)));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            read(&bytes).ok();
+            read([b"Basic ", &bytes[..]].concat()).ok();
+            Credentials::read_authority(&bytes, &mut Buffer::new()).ok();
+        }
+    }
+}

@@ -31,6 +31,10 @@ const COST_AT: std::ops::Range<usize> = 4..6;
 /// Longest user name, as Apache's.
 const USER_LIMIT_BYTES: usize = 255;
 
+/// The user is not known, or the password is not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WrongPassword;
+
 /// What is kept of a pair of user and password.
 type Remembered = [u8; 32];
 
@@ -69,25 +73,16 @@ impl Htpasswd {
         let mut users = HashMap::new();
         let mut problems = Vec::new();
         for (line, number) in text.lines().zip(1..) {
-            let entry = match read_line(line, path) {
+            let wrong = match read_line(line, path) {
                 Ok(None) => continue,
-                Ok(Some(entry)) if users.contains_key(entry.0.as_bytes()) => {
-                    Err((Some(entry.0), "this user occurs twice".to_owned()))
-                }
-                other => other.map(Option::unwrap_or_default),
+                Ok(Some(entry)) => add(&mut users, &entry, grant).err(),
+                Err(wrong) => Some(wrong),
             };
-            match entry {
-                Ok((user, hash)) => {
-                    let principal = Principal::known(user, Identity::Htpasswd, grant.clone());
-                    let hash = hash.to_owned();
-                    users.insert(user.into(), User { hash, principal });
-                }
-                Err((user, text)) => problems.push(Problem {
-                    line: number,
-                    name: user.map(|user| format!("user {user}")),
-                    text,
-                }),
-            }
+            problems.extend(wrong.map(|wrong| Problem {
+                line: number,
+                name: wrong.user.map(|user| format!("user {user}")),
+                text: wrong.text,
+            }));
         }
         if problems.is_empty() {
             return Htpasswd::new(users);
@@ -122,36 +117,41 @@ impl Htpasswd {
         self.users.is_empty()
     }
 
-    /// What is remembered of this user with this password: whether it was good; `None` when bcrypt has to say.
+    /// What is remembered of this user with this password; `None` when bcrypt has to say.
     pub(crate) fn remembered(
         &self,
         user: &[u8],
         password: &[u8],
         now: Timestamp,
-    ) -> Option<Option<Principal>> {
+    ) -> Option<Result<Principal, WrongPassword>> {
         let pair = self.pair(user, password);
         if self.good.get(&pair).is_some() {
             return Some(self.principal(user));
         }
-        self.is_wrong(&pair, now).then_some(None)
+        self.is_wrong(&pair, now).then_some(Err(WrongPassword))
     }
 
     /// Asks bcrypt, unless somebody else asks the same now: then waits for that answer.
-    pub(crate) fn verify(&self, user: &[u8], password: &[u8], now: Timestamp) -> Option<Principal> {
+    pub(crate) fn verify(
+        &self,
+        user: &[u8],
+        password: &[u8],
+        now: Timestamp,
+    ) -> Result<Principal, WrongPassword> {
         let pair = self.pair(user, password);
         let ask = || {
             // Somebody may have asked while this call waited for its turn.
             if self.is_wrong(&pair, now) {
-                return Err(());
+                return Err(WrongPassword);
             }
             if self.is_password(user, password) {
                 return Ok(());
             }
             self.wrong.insert(pair, now.plus(WRONG_FOR));
-            Err(())
+            Err(WrongPassword)
         };
-        let verdict = self.good.get_or_insert_with(&pair, ask);
-        verdict.ok().and_then(|()| self.principal(user))
+        self.good.get_or_insert_with(&pair, ask)?;
+        self.principal(user)
     }
 
     fn is_password(&self, user: &[u8], password: &[u8]) -> bool {
@@ -165,8 +165,9 @@ impl Htpasswd {
         self.wrong.get(pair).is_some_and(|until| now < until)
     }
 
-    fn principal(&self, user: &[u8]) -> Option<Principal> {
-        self.users.get(user).map(|user| user.principal.clone())
+    fn principal(&self, user: &[u8]) -> Result<Principal, WrongPassword> {
+        let user = self.users.get(user).ok_or(WrongPassword)?;
+        Ok(user.principal.clone())
     }
 
     /// A user has no colon, so that the text is unambiguous.
@@ -186,34 +187,59 @@ impl fmt::Debug for Htpasswd {
     }
 }
 
-/// User and hash of a line, none of a blank or a comment; else the user where it is known, and what is wrong.
-#[allow(
-    clippy::type_complexity,
-    reason = "a private pair, taken apart where it is made"
-)]
-fn read_line<'a>(
-    line: &'a str,
-    path: &Path,
-) -> Result<Option<(&'a str, &'a str)>, (Option<&'a str>, String)> {
+/// A line that says something.
+struct Entry<'a> {
+    user: &'a str,
+    hash: &'a str,
+}
+
+/// What is wrong with a line, and whose it is where that is known.
+struct Wrong<'a> {
+    user: Option<&'a str>,
+    text: String,
+}
+
+fn add<'a>(
+    users: &mut HashMap<Vec<u8>, User>,
+    entry: &Entry<'a>,
+    grant: &Grant,
+) -> Result<(), Wrong<'a>> {
+    if users.contains_key(entry.user.as_bytes()) {
+        return Err(Wrong {
+            user: Some(entry.user),
+            text: "this user occurs twice".to_owned(),
+        });
+    }
+    let user = User {
+        hash: entry.hash.to_owned(),
+        principal: Principal::known(entry.user, Identity::Htpasswd, grant.clone()),
+    };
+    users.insert(entry.user.into(), user);
+    Ok(())
+}
+
+/// What a line says; nothing when it is blank or a comment.
+fn read_line<'a>(line: &'a str, path: &Path) -> Result<Option<Entry<'a>>, Wrong<'a>> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
     }
+    let refuse = |user, text| Err(Wrong { user, text });
     let Some((user, hash)) = line.split_once(':') else {
-        return Err((None, "a line is USER:HASH".to_owned()));
+        return refuse(None, "a line is USER:HASH".to_owned());
     };
     if !(1..=USER_LIMIT_BYTES).contains(&user.len()) || user.contains(char::is_control) {
         let text = format!("a user name has 1 to {USER_LIMIT_BYTES} bytes");
-        return Err((None, text));
+        return refuse(None, text);
     }
     // Apache ignores what follows a second colon.
     let hash = hash.split(':').next().unwrap_or_default();
     match check_hash(hash) {
-        Ok(()) => Ok(Some((user, hash))),
+        Ok(()) => Ok(Some(Entry { user, hash })),
         Err(wrong) => {
             let path = path.display();
             let text = format!("{wrong}; make a good one with: htpasswd -B {path} {user}");
-            Err((Some(user), text))
+            refuse(Some(user), text)
         }
     }
 }
@@ -237,5 +263,151 @@ fn check_hash(hash: &str) -> Result<(), &'static str> {
             Err("the cost of the hash is above 16, which takes too long at every first request")
         }
         _ => Err("the bcrypt hash is damaged"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scope;
+
+    /// What `htpasswd -nbBC 4 ada swordfish` of Apache 2.4 printed, after the name of the algorithm.
+    const HASH: &str = "04$u7TIhmJnJU2YXbp1471zLOE/vDpru6TousbhIYx/J5U7pn/Pd3fI.";
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn grant() -> Grant {
+        Grant {
+            namespace: "team/*".parse().unwrap(),
+            scope: Scope::Write,
+        }
+    }
+
+    fn htpasswd(text: &str) -> Result<Htpasswd> {
+        Htpasswd::read(text, Path::new("users"), &grant())
+    }
+
+    fn told(text: &str) -> String {
+        htpasswd(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_three_names_of_bcrypt_are_taken() {
+        for kind in ["$2a$", "$2b$", "$2y$"] {
+            let users = htpasswd(&format!("ada:{kind}{HASH}\n")).unwrap();
+            let ada = users.verify(b"ada", b"swordfish", NOW).unwrap();
+            assert_eq!(&**ada.name(), "ada");
+            assert_eq!(ada.identity(), Identity::Htpasswd);
+            assert_eq!(
+                (ada.scope(), ada.pattern()),
+                (Some(Scope::Write), &grant().namespace)
+            );
+        }
+    }
+
+    #[test]
+    fn blanks_comments_and_further_fields_are_skipped() {
+        let text = format!("# users\r\n\r\n  ada:$2y${HASH}:Ada Lovelace\r\nbob:$2y${HASH}");
+        let users = htpasswd(&text).unwrap();
+        assert_eq!((users.len(), users.is_empty()), (2, false));
+        assert!(users.verify(b"ada", b"swordfish", NOW).is_ok());
+        assert!(htpasswd("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn wrong_passwords_and_unknown_users_are_refused() {
+        let users = htpasswd(&format!("ada:$2y${HASH}")).unwrap();
+        for (user, password) in [
+            ("ada", "swordfisH"),
+            ("ada", ""),
+            ("bob", "swordfish"),
+            ("", "swordfish"),
+        ] {
+            assert!(
+                users
+                    .verify(user.as_bytes(), password.as_bytes(), NOW)
+                    .is_err()
+            );
+        }
+        let nobody = htpasswd("").unwrap();
+        assert!(nobody.verify(b"ada", b"swordfish", NOW).is_err());
+    }
+
+    #[test]
+    fn other_hashes_are_refused_with_line_and_command() {
+        let damaged = &HASH[..HASH.len() - 1];
+        let text = format!(
+            "ada:$2y${HASH}\n\
+             bob:$apr1$8sFt66rZ$bI0DVGO1kJ2NlNDxI7Vh40\n\
+             cyd:{{SHA}}qUqP5cyxm6YcTAhz05Hph5gvu9M=\n\
+             dan:$2y${damaged}\n\
+             eve:$2y$17{}\n\
+             fay:$2x${HASH}\n\
+             nobody\n\
+             :$2y${HASH}\n\
+             ada:$2y${HASH}\n",
+            &HASH[2..]
+        );
+        let told = told(&text);
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines.len(), 9, "{told}");
+        assert_eq!(lines[0], "users cannot be used:");
+        for (line, parts) in lines[1..].iter().zip([
+            ["line 2: user bob: ", "htpasswd -B users bob"],
+            ["line 3: user cyd: ", "htpasswd -B users cyd"],
+            ["line 4: user dan: ", "damaged"],
+            ["line 5: user eve: ", "above 16"],
+            ["line 6: user fay: ", "htpasswd -B users fay"],
+            ["line 7: ", "USER:HASH"],
+            ["line 8: ", "user name"],
+            ["line 9: user ada: ", "twice"],
+        ]) {
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        }
+        assert!(!told.contains(HASH) && !told.contains("qUqP5"), "{told}");
+    }
+
+    #[test]
+    fn a_good_password_is_remembered_until_the_file_is_read_again() {
+        let text = format!("ada:$2y${HASH}");
+        let users = htpasswd(&text).unwrap();
+        assert_eq!(users.remembered(b"ada", b"swordfish", NOW), None);
+        let ada = users.verify(b"ada", b"swordfish", NOW);
+        let later = NOW.plus(Duration::from_hours(24));
+        assert_eq!(users.remembered(b"ada", b"swordfish", later), Some(ada));
+        assert_eq!(users.remembered(b"ada", b"swordfisH", later), None);
+        let again = htpasswd(&text).unwrap();
+        assert_eq!(again.remembered(b"ada", b"swordfish", NOW), None);
+    }
+
+    #[test]
+    fn a_wrong_password_is_remembered_for_a_short_time() {
+        let users = htpasswd(&format!("ada:$2y${HASH}")).unwrap();
+        users.verify(b"ada", b"guess", NOW).unwrap_err();
+        assert_eq!(
+            users.remembered(b"ada", b"guess", NOW),
+            Some(Err(WrongPassword))
+        );
+        let over = NOW.plus(WRONG_FOR);
+        assert_eq!(users.remembered(b"ada", b"guess", over), None);
+    }
+
+    #[test]
+    fn guesses_do_not_push_out_good_passwords() {
+        let users = htpasswd(&format!("ada:$2y${HASH}")).unwrap();
+        users.verify(b"ada", b"swordfish", NOW).unwrap();
+        for guess in 0..2 * REMEMBERED {
+            let pair = users.pair(b"ada", &guess.to_le_bytes());
+            users.wrong.insert(pair, NOW.plus(WRONG_FOR));
+        }
+        assert!(users.wrong.len() <= REMEMBERED);
+        assert!(users.remembered(b"ada", b"swordfish", NOW).is_some());
+    }
+
+    #[test]
+    fn the_decoy_costs_as_much_as_the_dearest_user() {
+        let text = format!("ada:$2y${HASH}\nbob:$2y$05{}", &HASH[2..]);
+        let users = htpasswd(&text).unwrap();
+        assert!(users.decoy.unwrap().starts_with("$2y$05$"));
     }
 }

@@ -129,3 +129,108 @@ impl Place {
         fchown(new, Some(model.uid()), Some(model.gid()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, thread};
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        (folder, path)
+    }
+
+    fn put(path: &Path, text: &str) -> Result<()> {
+        Place::lock(path)?.replace(text)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_failure() {
+        let (_folder, path) = folder();
+        assert!(read(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_alone_and_nothing_else_is_left() {
+        let (folder, path) = folder();
+        put(&path, "one").unwrap();
+        put(&path, "two").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), "two");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_group_goes_on_reading_and_nobody_else_does() {
+        let (_folder, path) = folder();
+        fs::write(&path, "one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        put(&path, "two").unwrap();
+        assert_eq!(mode(&path), 0o640);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept_away() {
+        let (folder, path) = folder();
+        let left = folder.path().join(".tokens.toml.new");
+        fs::write(&left, "half").unwrap();
+        put(&path, "one").unwrap();
+        assert!(!left.exists());
+        assert_eq!(read(&path).unwrap().unwrap(), "one");
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let (folder, path) = folder();
+        let target = folder.path().join("real.toml");
+        fs::write(&target, "one").unwrap();
+        symlink(&target, &path).unwrap();
+        put(&path, "two").unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "two");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_made_and_one_that_cannot_be_is_named() {
+        let (folder, path) = folder();
+        let below = folder.path().join("a/b/tokens.toml");
+        put(&below, "one").unwrap();
+        assert_eq!(read(&below).unwrap().unwrap(), "one");
+        put(&path, "a file").unwrap();
+        let told = put(&path.join("tokens.toml"), "one").unwrap_err();
+        assert!(told.to_string().contains("tokens.toml"), "{told}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let (_folder, path) = folder();
+        fs::write(&path, vec![b'x'; LIMIT_BYTES as usize + 1]).unwrap();
+        assert!(matches!(read(&path), Err(Error::TooLarge { .. })));
+        fs::write(&path, vec![b'x'; LIMIT_BYTES as usize]).unwrap();
+        assert!(read(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn writers_take_turns() {
+        let (_folder, path) = folder();
+        let add = || {
+            for _ in 0..20 {
+                let place = Place::lock(&path).unwrap();
+                let text = read(&path).unwrap().unwrap_or_default();
+                place.replace(&(text + "x")).unwrap();
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(add);
+            }
+        });
+        assert_eq!(read(&path).unwrap().unwrap(), "x".repeat(80));
+    }
+}

@@ -250,3 +250,149 @@ impl FixedToken {
         Ok(FixedToken { hash, grant })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zimcache_types::ManualClock;
+
+    use super::*;
+    use crate::Scope;
+
+    const DAY: Duration = Duration::from_hours(24);
+    /// 2026-11-21T08:00:00Z and a bit.
+    const START: Timestamp = Timestamp(1_795_248_000_123);
+
+    fn spec(lifetime: Option<Duration>) -> TokenSpec {
+        TokenSpec {
+            grant: Grant {
+                namespace: "team/*".parse().unwrap(),
+                scope: Scope::Write,
+            },
+            lifetime,
+            note: "the build".to_owned(),
+        }
+    }
+
+    /// A file with one token of this lifetime, and its id.
+    fn file_of_one(lifetime: Option<Duration>) -> (TokenFile, Token, String) {
+        let mut file = TokenFile::default();
+        let (token, record) = file
+            .create(spec(lifetime), &ManualClock::new(START))
+            .unwrap();
+        (file, token, record.id.to_string())
+    }
+
+    #[test]
+    fn a_new_token_is_what_was_asked_for_and_only_its_hash_is_kept() {
+        let (file, token, id) = file_of_one(Some(90 * DAY));
+        let [record] = file.list() else {
+            panic!("{file:?}")
+        };
+        assert!(token.expose().starts_with(&format!("zim_{id}_")));
+        assert_eq!(record.hash, TokenHash::of(token.expose().as_bytes()));
+        assert_eq!(record.grant(), spec(None).grant);
+        assert_eq!(record.created, Timestamp(1_795_248_000_000));
+        assert_eq!(record.expires, Some(record.created.plus(90 * DAY)));
+        assert_eq!((&*record.note, record.previous), ("the build", None));
+        let secret = token.expose().rsplit('_').next().unwrap();
+        for text in [file.to_text(), format!("{file:?}")] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_expires_at_the_end_of_its_lifetime() {
+        let (file, ..) = file_of_one(Some(DAY));
+        let record = &file.list()[0];
+        let end = record.created.plus(DAY);
+        assert!(!record.is_expired(Timestamp(end.0 - 1)));
+        assert!(record.is_expired(end));
+        let (file, ..) = file_of_one(None);
+        assert!(!file.list()[0].is_expired(Timestamp(u64::MAX)));
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_refused() {
+        let mut file = TokenFile::default();
+        let clock = ManualClock::new(START);
+        let mut create = |spec| file.create(spec, &clock).unwrap_err().to_string();
+        assert!(create(spec(Some(Duration::ZERO))).contains("no time"));
+        assert!(create(spec(Some(Duration::MAX))).contains("leave the lifetime out"));
+        for note in ["two\nlines", "a\u{7f}", &"x".repeat(201)] {
+            let note = note.to_owned();
+            let told = create(TokenSpec { note, ..spec(None) });
+            assert!(told.contains("one line"), "{told}");
+        }
+        assert!(file.list().is_empty());
+    }
+
+    #[test]
+    fn a_revoked_token_is_gone_and_the_others_stay_in_order() {
+        let mut file = TokenFile::default();
+        let clock = ManualClock::new(START);
+        let ids = [0; 3].map(|_| file.create(spec(None), &clock).unwrap().1.id);
+        let revoked = file.revoke(ids[1].as_str()).unwrap();
+        assert_eq!(revoked.id, ids[1]);
+        let left: Vec<_> = file.list().iter().map(|record| &record.id).collect();
+        assert_eq!(left, [&ids[0], &ids[2]]);
+    }
+
+    #[test]
+    fn an_unknown_id_is_told_with_those_there_are() {
+        let (mut file, _, id) = file_of_one(None);
+        let clock = ManualClock::new(START);
+        let errors = [
+            file.revoke("nope").unwrap_err(),
+            file.rotate("nope", DAY, &clock).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.code(), zimcache_types::Code::NotFound);
+            assert!(error.to_string().contains(&id), "{error}");
+        }
+        let told = TokenFile::default().revoke("nope").unwrap_err();
+        assert!(told.to_string().contains("there are no tokens"), "{told}");
+    }
+
+    #[test]
+    fn rotation_gives_a_new_secret_and_lifetime_and_keeps_the_rest() {
+        let (mut file, old, id) = file_of_one(Some(90 * DAY));
+        let before = file.list()[0].clone();
+        let clock = ManualClock::new(START.plus(30 * DAY));
+        let hour = Duration::from_hours(1);
+        let (new, record) = file.rotate(&id, hour, &clock).unwrap();
+        assert_eq!(file.list(), std::slice::from_ref(&record));
+        assert_ne!(new, old);
+        assert_eq!(record.hash, new.hash());
+        assert_eq!(record.expires, Some(record.created.plus(90 * DAY)));
+        let until = clock.now().plus(hour);
+        let hash = old.hash();
+        assert_eq!(record.previous, Some(Previous { hash, until }));
+        assert_eq!((&record.id, record.grant()), (&before.id, before.grant()));
+        assert_eq!(record.note, before.note);
+    }
+
+    #[test]
+    fn grace_ends_with_the_old_expiry_and_none_keeps_no_old_secret() {
+        let (mut file, _, id) = file_of_one(Some(DAY));
+        let expires = file.list()[0].expires.unwrap();
+        let clock = ManualClock::new(START);
+        file.rotate(&id, 7 * DAY, &clock).unwrap();
+        assert_eq!(file.list()[0].previous.unwrap().until, expires);
+        file.rotate(&id, Duration::ZERO, &clock).unwrap();
+        assert_eq!(file.list()[0].previous, None);
+        clock.advance(2 * DAY);
+        let (_, revived) = file.rotate(&id, DAY, &clock).unwrap();
+        assert_eq!(revived.previous, None);
+        assert!(!revived.is_expired(clock.now()));
+    }
+
+    #[test]
+    fn a_fixed_secret_has_to_be_something_a_client_can_send() {
+        let grant = spec(None).grant;
+        let fixed = FixedToken::new("hunter2", grant.clone()).unwrap();
+        assert_eq!(fixed.hash, TokenHash::of(b"hunter2"));
+        for bad in ["", "a b", "ä", "a\n", &"x".repeat(1025)] {
+            assert!(FixedToken::new(bad, grant.clone()).is_err(), "{bad}");
+        }
+    }
+}

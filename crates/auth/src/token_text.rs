@@ -315,3 +315,189 @@ impl<'a, 'i> Fields<'a, 'i, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{
+        collection::btree_map,
+        option,
+        prelude::{Strategy, any, prop_assert_eq, proptest},
+    };
+
+    use super::*;
+    use crate::{Scope, TokenHash, time::to_second};
+
+    fn told(text: &str) -> Vec<String> {
+        let problems = read(text).unwrap_err();
+        problems.0.iter().map(ToString::to_string).collect()
+    }
+
+    fn hash(secret: &str) -> TokenHash {
+        TokenHash::of(secret.as_bytes())
+    }
+
+    #[test]
+    fn a_file_without_tokens_is_fine() {
+        assert_eq!(read("version = 1"), Ok(Vec::new()));
+        assert_eq!(read(&write(&[])), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn another_version_is_refused_before_anything_else() {
+        for text in ["version = 2\nnew = 1", "version = \"1\"", "[[token]]", ""] {
+            let told = told(text);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with("line 1: ") && told[0].contains("version = 1"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_its_line() {
+        let told = told("version = 1\n\n[[token]\n");
+        assert!(told[0].starts_with("line 3: "), "{told:?}");
+    }
+
+    #[test]
+    fn every_problem_is_told_with_line_and_token() {
+        let text = format!(
+            "version = 1\n\
+             extra = true\n\
+             [[token]]\n\
+             id = \"ci\"\n\
+             namespace = \"a/*/b\"\n\
+             scope = \"owner\"\n\
+             created = 2026-11-21\n\
+             expires = \"tomorrow\"\n\
+             note = 5\n\
+             hash = \"{}\"\n\
+             previous = {{ hash = \"md5:0\", since = 1 }}\n\
+             [[token]]\n\
+             id = \"ci\"\n\
+             hash = \"{}\"\n\
+             sope = \"read\"\n\
+             previous = 7\n\
+             [[token]]\n\
+             id = 6\n",
+            hash("a"),
+            hash("a"),
+        );
+        let told = told(&text);
+        let expected = [
+            "line 2: extra is not known",
+            "line 5: token ci: namespace: ",
+            "line 6: token ci: scope: ",
+            "line 7: token ci: created: ",
+            "line 8: token ci: expires: ",
+            "line 9: token ci: note: ",
+            "line 11: token ci: since is not known",
+            "line 11: token ci: hash: ",
+            "line 11: token ci: there is no until",
+            "line 12: token ci: there is no namespace",
+            "line 12: token ci: there is no scope",
+            "line 12: token ci: there is no created",
+            "line 13: token ci: id: ci occurs twice",
+            "line 14: token ci: hash: ",
+            "line 15: token ci: sope is not known",
+            "line 16: token ci: previous: ",
+            "line 17: there is no hash",
+            "line 17: there is no namespace",
+            "line 17: there is no scope",
+            "line 17: there is no created",
+            "line 18: id: ",
+        ];
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told:?} is not {expected:?}");
+        }
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+    }
+
+    #[test]
+    fn tokens_of_another_shape_are_refused() {
+        for text in ["token = 1", "[token]\nid = \"a\"", "token = [1]"] {
+            let told = told(&format!("version = 1\n{text}"));
+            assert_eq!(told, ["line 2: write [[token]]"]);
+        }
+    }
+
+    #[test]
+    fn a_hash_may_not_be_the_former_one_of_another_token() {
+        let token = |id: &str| {
+            let hash = hash(id);
+            format!(
+                "[[token]]\nid = \"{id}\"\nnamespace = \"*\"\nscope = \"read\"\n\
+                 created = 2026-11-21T08:00:00Z\nhash = \"{hash}\"\n"
+            )
+        };
+        let former = hash("a");
+        let until = "until = 2026-11-21T09:00:00Z";
+        let text = format!(
+            "version = 1\n{}{}previous = {{ hash = \"{former}\", {until} }}\n",
+            token("a"),
+            token("b")
+        );
+        let told = told(&text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("occurs twice"), "{told:?}");
+    }
+
+    #[test]
+    fn a_problem_does_not_repeat_what_stands_where_a_hash_should() {
+        let text = "version = 1\n[[token]]\nid = \"a\"\nhash = \"zim_secret\"\n";
+        assert!(!told(text).join("\n").contains("zim_secret"));
+    }
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        // 1970 to 9999, whole seconds or not.
+        (0..253_402_300_799_000_u64, any::<bool>()).prop_map(|(millis, whole)| {
+            let time = Timestamp(millis);
+            if whole { to_second(time) } else { time }
+        })
+    }
+
+    /// Records with these numbers as ids and hashes, so that all differ.
+    fn records() -> impl Strategy<Value = Vec<TokenRecord>> {
+        let namespace = "[a-z]{1,8}(/[a-z]{1,3})?(/\\*)?|\\*";
+        let fields = (
+            namespace,
+            0_usize..3,
+            time(),
+            option::of(time()),
+            "[^\\p{Cc}]{0,200}",
+            option::of(time()),
+        );
+        btree_map(any::<u32>(), fields, 0..6).prop_map(|numbered| {
+            let record = |(number, fields): (u32, (String, usize, _, _, String, Option<_>))| {
+                let (namespace, scope, created, expires, note, until) = fields;
+                TokenRecord {
+                    id: format!("t-{number}").parse().unwrap(),
+                    hash: hash(&format!("new {number}")),
+                    namespace: namespace.parse().unwrap(),
+                    scope: Scope::ALL[scope],
+                    created,
+                    expires,
+                    note,
+                    previous: until.map(|until| Previous {
+                        hash: hash(&format!("old {number}")),
+                        until,
+                    }),
+                }
+            };
+            numbered.into_iter().map(record).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn records_read_back_as_written(records in records()) {
+            let text = write(&records);
+            prop_assert_eq!(read(&text), Ok(records));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(version = 1\n)?(\\[\\[token\\]\\]\n)?\\PC{0,80}") {
+            if let Err(problems) = read(&text) {
+                assert!(!problems.0.is_empty());
+            }
+        }
+    }
+}
