@@ -96,6 +96,24 @@ impl Upload {
         self.received_bytes
     }
 
+    /// Reads a body that is taken into memory whole.
+    ///
+    /// # Errors
+    /// `TooLarge`; `Invalid` when it is cut short, `Timeout`.
+    pub(crate) async fn read_within(&mut self, limit: u64) -> Result<Vec<u8>> {
+        if self.announced_bytes().is_some_and(|size| size > limit) {
+            return Err(Error::TooLarge { limit });
+        }
+        let mut all = Vec::new();
+        while let Some(chunk) = self.next().await {
+            all.extend_from_slice(&chunk?);
+            if all.len() as u64 > limit {
+                return Err(Error::TooLarge { limit });
+            }
+        }
+        Ok(all)
+    }
+
     /// Reads a small rest of a body that nobody wanted; false when the connection cannot be used again.
     pub(crate) async fn settle(&mut self) -> bool {
         if self.failed {

@@ -96,8 +96,8 @@ pub(crate) fn text(status: StatusCode, line: String) -> Response<Body> {
     response
 }
 
-/// What a client may read.
-fn message(error: &Error) -> String {
+/// What a client may read: one line.
+pub(crate) fn message(error: &Error) -> String {
     let public = match error.code() {
         Code::Internal => "internal error",
         Code::Unavailable | Code::Corrupt => "the store cannot do this now",

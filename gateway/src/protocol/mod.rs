@@ -9,6 +9,7 @@ pub(crate) mod bazel_http;
 pub(crate) mod ccache;
 pub(crate) mod gradle;
 pub(crate) mod nx;
+pub(crate) mod turborepo;
 pub(crate) mod zim_objects;
 
 use http::Response;
@@ -87,6 +88,8 @@ dialects! {
     Gradle = gradle,
     /// Nx's self-hosted remote cache.
     Nx = nx,
+    /// Turborepo's remote cache.
+    Turborepo = turborepo,
     /// ZIM's objects.
     ZimObjects = zim_objects,
     /// Bazel's HTTP cache; also moon's. Takes any path that ends in `/ac/…` or `/cas/…`, so it comes last.

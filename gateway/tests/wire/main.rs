@@ -29,3 +29,5 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod zim_objects;
+#[cfg(test)]
+mod turborepo;
