@@ -18,6 +18,7 @@ mod connections;
 mod cors;
 pub mod error;
 mod functions;
+mod history;
 mod limits;
 mod metrics;
 #[doc(hidden)]
@@ -48,7 +49,7 @@ pub use server::{DrainReport, Listener};
 pub use tls::{Tls, TlsError};
 
 use crate::{
-    cache::Cache, connection::Protocols, connections::Connections, metrics::Metrics,
+    cache::Cache, connection::Protocols, connections::Connections, history::History, metrics::Metrics,
     policy::InForce,
 };
 
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) admin: Arc<dyn StoreAdmin>,
     pub(crate) metrics: Metrics,
+    pub(crate) history: History,
     pub(crate) connections: Arc<Connections>,
     pub(crate) protocols: Protocols,
     pub(crate) policy: ArcSwap<InForce>,
@@ -91,6 +93,7 @@ impl Gateway {
         let metrics = Metrics::new(Registry::new(), Arc::clone(&stores.admin));
         let connections = Arc::new(Connections::new(&config, metrics.connections.clone()));
         Gateway(Arc::new(Shared {
+            history: History::new(Arc::clone(&stores.entries)),
             cache: Cache::new(stores.blobs, stores.entries, config.max_blob_size),
             admin: stores.admin,
             metrics,

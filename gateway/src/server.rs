@@ -92,6 +92,7 @@ pub(crate) async fn serve<F>(
 where
     F: Future<Output = ()> + Send,
 {
+    shared.history.restore().await;
     let (stop, stopped) = watch::channel(false);
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -102,6 +103,10 @@ where
         .collect();
     let connections = Arc::clone(&shared.connections);
     let watching = task::spawn("watch", async move { connections.watch().await });
+    let figures = Arc::clone(shared);
+    let sampling = task::spawn("history", async move {
+        figures.history.run(&figures.metrics).await
+    });
     shutdown.await;
     stop.send_replace(true);
     for task in accepting {
@@ -109,6 +114,9 @@ where
     }
     let report = drain(shared).await;
     watching.abort();
+    sampling.abort();
+    shared.history.sample(&shared.metrics);
+    shared.history.save().await;
     report
 }
 

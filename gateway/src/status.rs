@@ -4,7 +4,7 @@
 //! are logged here, once. Invariant: a 404 has an empty body and `Content-Length: 0`, which every client needs.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use zimcache_store as store;
 use zimcache_types::Code;
 
@@ -71,6 +71,15 @@ pub(crate) fn refuse_as(status: StatusCode, error: &Error) -> Response<Body> {
         return empty(status);
     }
     text(status, message(error))
+}
+
+/// The answer to a request that failed; a look-up over a limit is a miss, which costs the client nothing but the work.
+pub(crate) fn refuse_quietly(error: &Error, method: &Method) -> Response<Body> {
+    let looks_up = matches!(*method, Method::GET | Method::HEAD);
+    if looks_up && error.code() == Code::RateLimited {
+        return refuse_as(StatusCode::NOT_FOUND, error);
+    }
+    refuse(error)
 }
 
 /// 405 with the methods that are allowed.

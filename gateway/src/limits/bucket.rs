@@ -63,15 +63,18 @@ impl Bucket {
         let depth = pace.interval.saturating_mul(u64::from(pace.burst));
         let brim = now.saturating_add(depth);
         let moved = |full_at: u64| full_at.clamp(now, brim) + pace.interval;
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-                Some(moved(full_at)).filter(|next| *next <= brim)
-            });
-        let (full_at, refused_for) = match taken {
-            Ok(before) => (moved(before), None),
-            Err(found) => (found.min(brim), Some(moved(found) - brim)),
+        // A bucket that was emptied at a slower pace is empty, not in debt.
+        let settled = |full_at: u64| match moved(full_at) {
+            next if next <= brim => next,
+            _ => full_at.min(brim),
         };
+        let order = Ordering::Relaxed;
+        let updated = self
+            .0
+            .fetch_update(order, order, |full_at| Some(settled(full_at)));
+        let before = updated.unwrap_or_else(|full_at| full_at);
+        let full_at = settled(before);
+        let refused_for = moved(before).checked_sub(brim).filter(|wait| *wait > 0);
         let left = (brim - full_at) / pace.interval;
         Standing {
             limit: pace.burst,

@@ -125,9 +125,10 @@ async fn action_result(call: Call<'_>, room: &Room<'_>, action: &Hash) -> Result
     }
 }
 
-/// Says no: Bazel warns and goes on without the cache.
-pub(crate) fn refuse(error: &Error, _head: &Parts) -> Response<Body> {
-    status::refuse(error)
+/// Says no: Bazel warns and goes on without the cache. Over a limit, a look-up is a miss, because Bazel would warn about
+/// each; an upload is told 429, because newer versions try again at once after a 5xx.
+pub(crate) fn refuse(error: &Error, head: &Parts) -> Response<Body> {
+    status::refuse_quietly(error, &head.method)
 }
 
 /// moon sends action results as JSON; only the binary form is understood.

@@ -98,6 +98,6 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
 }
 
 /// Says no: any status but 2xx is a miss or a failed write to ccache.
-pub(crate) fn refuse(error: &Error, _head: &Parts) -> Response<Body> {
-    status::refuse(error)
+pub(crate) fn refuse(error: &Error, head: &Parts) -> Response<Body> {
+    status::refuse_quietly(error, &head.method)
 }

@@ -1,10 +1,9 @@
 //! Rate limits: what passes, what is told, and how each client is refused.
 
-use zimcache_auth::{Anonymous, Scope};
 use zimcache_config::LimitsConfig;
 use zimcache_gateway::Policy;
 
-use crate::support::{Reply, Server, get, one_token, sha256, with_token};
+use crate::support::{Reply, Server, get, guarded, sha256};
 
 const HEADERS: [&str; 6] = [
     "ratelimit-limit",
@@ -74,16 +73,16 @@ async fn every_answer_tells_what_is_left_and_none_does_without_limits() {
 
 #[tokio::test]
 async fn a_token_has_a_limit_of_its_own() {
-    let mut policy = one_token("a-long-enough-secret", Scope::Read, Anonymous::Read);
+    let (mut policy, tokens) = guarded("default");
     policy.limits.per_token = Some("2/h".parse().unwrap());
     let server = Server::with_policy(policy).await;
-    let request = with_token(get("/api/v1/stats"), "a-long-enough-secret");
     let mut statuses = Vec::new();
-    for _ in 0..3 {
-        statuses.push(server.ask(&request).await.status);
+    for token in [&tokens.read, &tokens.read, &tokens.read, &tokens.write] {
+        let header = format!("Authorization: Bearer {token}");
+        let reply = server.call("GET", "/api/v1/stats", &[&header], b"").await;
+        statuses.push(reply.status);
     }
-    assert_eq!(statuses, [200, 200, 429]);
-    assert_eq!(server.get("/api/v1/stats").await.status, 200);
+    assert_eq!(statuses, [200, 200, 429, 200]);
 }
 
 #[tokio::test]
