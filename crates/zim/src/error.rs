@@ -35,6 +35,14 @@ pub(crate) enum Error {
     NotASocket(PathBuf),
     #[error("cannot listen on the Unix socket {}", path.display())]
     ListenUnix { path: PathBuf, source: io::Error },
+    #[error("access cannot be set up")]
+    Access(#[source] zimcache_auth::Error),
+    #[error("there is no file of users at {}; make one with: htpasswd -Bc {} NAME", .0.display(), .0.display())]
+    NoUsers(PathBuf),
+    #[error("the certificate cannot be used")]
+    Tls(#[source] zimcache_gateway::TlsError),
+    #[error("cannot read {}", path.display())]
+    ReadFile { path: PathBuf, source: io::Error },
     #[error("the store's folder cannot be used")]
     OpenDisk(#[source] OpenDiskError),
     #[error("the store in {} is in use by another process; stop it, or talk to it with --url", .0.display())]
@@ -81,9 +89,14 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Error::Config(error) => error.code(),
-            Error::NoStorage | Error::OfflineHitRate | Error::Url { .. } | Error::NoStore(_) => {
-                Code::Invalid
-            }
+            Error::NoStorage
+            | Error::OfflineHitRate
+            | Error::Url { .. }
+            | Error::NoStore(_)
+            | Error::Access(_)
+            | Error::NoUsers(_)
+            | Error::Tls(_)
+            | Error::ReadFile { .. } => Code::Invalid,
             Error::PortInUse(_) | Error::SocketInUse(_) | Error::StoreInUse(_) => Code::Conflict,
             Error::Store(error) => error.code(),
             Error::OpenDisk(_)

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use zimcache_auth::Anonymous;
 use zimcache_node::OpenReport;
 
 use crate::output;
@@ -22,19 +23,79 @@ pub(super) struct Start<'a> {
     pub(super) found: &'a OpenReport,
     /// The store was made by this start.
     pub(super) is_new: bool,
+    pub(super) access: Access,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Access {
+    pub(super) tls: bool,
+    /// Some token or user is known, so that credentials are looked at.
+    pub(super) configured: bool,
+    /// What callers without credentials may do.
+    pub(super) anonymous: Anonymous,
+    /// Only this machine can connect.
+    pub(super) local_only: bool,
+}
+
+impl Access {
+    fn text(self) -> String {
+        let without = match self.anonymous {
+            Anonymous::None => "nobody without credentials",
+            Anonymous::Read => "without credentials everybody may read",
+            Anonymous::ReadWrite => "without credentials everybody may read and write",
+        };
+        let credentials = if self.configured {
+            "tokens and users are checked"
+        } else {
+            "no token exists (zim token create makes one)"
+        };
+        format!("access: {without}; {credentials}\n")
+    }
+
+    /// What an operator should know, for standard error.
+    pub(super) fn warnings(self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.local_only {
+            return warnings;
+        }
+        if self.anonymous == Anonymous::ReadWrite {
+            warnings.push(
+                "warning: whoever reaches this port may read and write this cache; \
+                 --anonymous read or none ends that"
+                    .to_owned(),
+            );
+        }
+        if self.anonymous == Anonymous::None && !self.configured {
+            warnings.push(
+                "warning: every request is refused, because this port can be reached from other machines and no \
+                 token exists yet; make one with: zim token create --namespace default --scope write"
+                    .to_owned(),
+            );
+        }
+        if self.configured && !self.tls {
+            warnings.push(
+                "warning: tokens travel in clear; give --tls-cert and --tls-key, or put a proxy with TLS in front"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
 }
 
 impl Start<'_> {
     /// The text for standard output.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
+        let scheme = if self.access.tls { "https" } else { "http" };
         for address in self.addresses {
-            text.extend(["listening on http://", &address.to_string(), "\n"]);
+            text.extend(["listening on ", scheme, "://", &address.to_string(), "\n"]);
         }
         if let Some(path) = self.unix_socket {
             text.extend(["listening on unix:", &path.to_string_lossy(), "\n"]);
         }
         text.extend([&*self.found_text(), "\n"]);
+        text.push_str(&self.access.text());
         if self.found.damaged > 0 {
             let damaged = output::count(self.found.damaged);
             text.extend(["damaged records found, not served: ", &damaged, "\n"]);
@@ -43,7 +104,7 @@ impl Start<'_> {
             text.push_str(&self.room_text());
         }
         if let Some(address) = self.addresses.first() {
-            text.push_str(&tools_text(*address));
+            text.push_str(&tools_text(scheme, *address));
         }
         text
     }
@@ -74,12 +135,13 @@ impl Start<'_> {
 }
 
 /// A line to paste for each tool.
-fn tools_text(address: SocketAddr) -> String {
+fn tools_text(scheme: &str, address: SocketAddr) -> String {
     let host = reachable(address);
     format!(
         "\nuse it:\n  \
-         Bazel   bazel build --remote_cache=http://{host} //...\n  \
-         ccache  ccache --set-config remote_storage=http://{host}/ccache\n\n"
+         Bazel   bazel build --remote_cache={scheme}://{host} //...\n  \
+         ccache  ccache --set-config remote_storage={scheme}://{host}/ccache\n  \
+         others  zim setup TOOL --url {scheme}://{host}\n\n"
     )
 }
 
@@ -91,27 +153,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The warning for listeners that other machines can reach.
-pub(super) fn exposure_warning(addresses: &[SocketAddr]) -> Option<String> {
-    let exposed = addresses
-        .iter()
-        .filter(|address| !address.ip().is_loopback());
-    let exposed: Vec<String> = exposed.map(ToString::to_string).collect();
-    if exposed.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "warning: {} is reachable from other machines: anyone there may read and write this cache, \
-         because access tokens do not exist yet",
-        exposed.join(", ")
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const OPEN: Access = Access {
+        tls: false,
+        configured: false,
+        anonymous: Anonymous::ReadWrite,
+        local_only: true,
+    };
 
     fn report() -> OpenReport {
         OpenReport {
@@ -138,6 +191,7 @@ mod tests {
             asked_bytes: 90 << 30,
             found: &report(),
             is_new: false,
+            access: OPEN,
         };
         let text = start.text();
         let lines: Vec<&str> = text.lines().collect();
@@ -148,7 +202,8 @@ mod tests {
             lines[3],
             "store /s: 1 234 blobs and 5 entries, 3GiB of 90GiB; recovered after a crash in 7 ms"
         );
-        assert_eq!(lines[4], "damaged records found, not served: 2");
+        assert!(lines[4].starts_with("access: without credentials everybody may read and write"));
+        assert_eq!(lines[5], "damaged records found, not served: 2");
         assert!(
             text.contains("--remote_cache=http://127.0.0.1:8080 "),
             "{text}"
@@ -168,6 +223,7 @@ mod tests {
             asked_bytes: 101 << 30,
             found: &report(),
             is_new: false,
+            access: OPEN,
         };
         let text = start.text();
         assert!(text.contains("room for 90GiB, not 101GiB"), "{text}");
@@ -175,16 +231,32 @@ mod tests {
 
     #[test]
     fn any_address_is_no_address_to_paste() {
-        let text = tools_text("0.0.0.0:80".parse().unwrap());
-        assert!(text.contains("http://127.0.0.1:80"), "{text}");
+        let text = tools_text("https", "0.0.0.0:80".parse().unwrap());
+        assert!(text.contains("https://127.0.0.1:80"), "{text}");
     }
 
     #[test]
-    fn only_addresses_beyond_this_machine_are_warned_about() {
-        let all = ["127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "192.0.2.7:1"];
-        let all = all.map(|text| text.parse().unwrap());
-        assert_eq!(exposure_warning(&all[..2]), None);
-        let warning = exposure_warning(&all).unwrap();
-        assert!(warning.contains("0.0.0.0:1, 192.0.2.7:1 is"), "{warning}");
+    fn what_other_machines_may_do_is_warned_about_and_this_one_is_not() {
+        assert!(OPEN.warnings().is_empty());
+        let reachable = Access {
+            local_only: false,
+            ..OPEN
+        };
+        assert!(reachable.warnings()[0].contains("may read and write"));
+        let refusing = Access {
+            anonymous: Anonymous::None,
+            ..reachable
+        };
+        assert!(refusing.warnings()[0].contains("zim token create"));
+        let in_clear = Access {
+            configured: true,
+            ..refusing
+        };
+        assert!(in_clear.warnings()[0].contains("in clear"));
+        let fine = Access {
+            tls: true,
+            ..in_clear
+        };
+        assert!(fine.warnings().is_empty());
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 use zimcache_config::ServeConfig;
-use zimcache_gateway::Listener;
+use zimcache_gateway::{Listener, Tls};
 
 use crate::error::{Error, Result};
 
@@ -32,10 +32,25 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    /// Whether only this machine can connect.
+    pub(super) fn is_local(&self) -> bool {
+        self.addresses
+            .iter()
+            .all(|address| address.ip().is_loopback())
+    }
+
     /// The listeners as the gateway takes them, and the guard of the socket file. Call it on the runtime.
-    pub(super) fn into_listeners(self) -> Result<(Vec<Listener>, Option<SocketFile>)> {
+    pub(super) fn into_listeners(
+        self,
+        tls: Option<Tls>,
+    ) -> Result<(Vec<Listener>, Option<SocketFile>)> {
         let tcp = self.tcp.into_iter().map(tokio::net::TcpListener::from_std);
-        let tcp = tcp.map(|listener| listener.map(Listener::from));
+        let tcp = tcp.map(|listener| {
+            listener.map(|listener| match tls.clone() {
+                Some(tls) => Listener::Tls(listener, tls),
+                None => Listener::Tcp(listener),
+            })
+        });
         let mut listeners = tcp
             .collect::<io::Result<Vec<_>>>()
             .map_err(Error::Runtime)?;

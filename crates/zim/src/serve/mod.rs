@@ -3,16 +3,18 @@
 //! Order of the start: settings, log, addresses, store, listeners answer. Order of the stop: listeners, requests,
 //! store. A store that failed to close cleanly is recovered at the next start.
 
+mod access;
 mod announce;
 mod files;
 mod listen;
+mod reload;
 mod stop;
 
-use std::{num::NonZero, path::Path, process::ExitCode, thread};
+use std::{num::NonZero, process::ExitCode, thread};
 
 use tokio::runtime::{self, Runtime};
-use zimcache_config::{Environment, LogConfig, LogFormat, ServeConfig, load_serve};
-use zimcache_gateway::{Gateway, Stores};
+use zimcache_config::{Environment, LogConfig, LogFormat, ServeConfig};
+use zimcache_gateway::{Gateway, Stores, Tls};
 use zimcache_node::Node;
 use zimcache_telemetry::log;
 
@@ -25,14 +27,20 @@ use crate::{
 
 /// Serves until a signal; or only checks or prints the settings.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
-    let environment = Environment::of_process();
-    let config = load_serve(args.config.as_deref(), &environment, &args.settings())?;
+    let origin = reload::Origin {
+        file: args.config.clone(),
+        environment: Environment::of_process(),
+        flags: args.settings(),
+    };
+    let config = origin.load()?;
     if args.print_config {
         output::print(&config.to_toml().map_err(Error::PrintConfig)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let storage = config.storage.as_deref().ok_or(Error::NoStorage)?;
+    let tls = access::tls(&config.tls)?;
     if args.check {
+        access::policy(&config, &origin.environment, true)?;
         output::print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -44,7 +52,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let is_new = !local::holds_store(storage);
     let node = open_node(storage, &config.store)?;
     let runtime = start_runtime()?;
-    let served = runtime.block_on(serve(&config, storage, is_new, bound, &node));
+    let served = runtime.block_on(serve(&config, origin, tls, is_new, bound, &node));
     // The runtime still runs, so that a second signal ends a close that takes too long.
     node.close();
     runtime.shutdown_background();
@@ -77,7 +85,8 @@ fn start_runtime() -> Result<Runtime> {
 /// Answers until a signal, then drains.
 async fn serve(
     config: &ServeConfig,
-    storage: &Path,
+    origin: reload::Origin,
+    tls: Option<Tls>,
     is_new: bool,
     bound: listen::Bound,
     node: &Node,
@@ -91,20 +100,36 @@ async fn serve(
             admin: node.admin(),
         },
     );
+    let local_only = bound.is_local();
+    let reload = reload::Reload {
+        origin,
+        gateway: gateway.clone(),
+        admin: node.admin(),
+        tls: tls.clone(),
+        local_only,
+    };
+    let configured = reload.begin(config)?;
     let addresses = bound.addresses.clone();
-    let (listeners, socket_file) = bound.into_listeners()?;
     let start = announce::Start {
         addresses: &addresses,
         unix_socket: config.unix_socket.as_deref(),
-        storage,
+        storage: config.storage.as_deref().ok_or(Error::NoStorage)?,
         asked_bytes: config.store.max_size.as_u64(),
         found: &node.report(),
         is_new,
+        access: announce::Access {
+            tls: tls.is_some(),
+            configured,
+            anonymous: access::anonymous(&config.auth, local_only),
+            local_only,
+        },
     };
+    let (listeners, socket_file) = bound.into_listeners(tls)?;
     output::print(&start.text())?;
-    if let Some(warning) = announce::exposure_warning(&addresses) {
+    for warning in start.access.warnings() {
         output::tell(&warning);
     }
+    reload.watch(config.clone())?;
     gateway.serve(listeners, stopped).await;
     drop(socket_file);
     Ok(())
