@@ -1,12 +1,22 @@
 //! What can be typed. The text, the default and the accepted values of a flag that sets a setting come from
 //! `zimcache_config`, their one home; such flags stay text here and are checked there with all other sources.
 
+mod client;
+mod token;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use zimcache_config::ServeConfig;
 use zimcache_types::ByteSize;
+
+pub(crate) use self::client::{
+    ConfigCommand, GetArgs, HealthArgs, LoginArgs, LsArgs, PutArgs, RmArgs, ServerArgs,
+};
+pub(crate) use self::token::{
+    CreateTokenArgs, RevokeTokenArgs, RotateTokenArgs, TokenCommand, TokenFileArgs,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -25,9 +35,23 @@ pub(crate) struct Cli {
 /// What `zim` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a cache, or look after one
+    /// Run a cache, use one, or look after one
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Show and change where this user's cache is
+    #[command(subcommand, after_help = client::CONFIG_EXAMPLES)]
+    Config(ConfigCommand),
+    /// Check a token with the server, and keep it
+    #[command(after_help = client::LOGIN_EXAMPLES)]
+    Login(LoginArgs),
+    /// Forget the token
+    Logout,
+    /// Tell whether the server answers, also as the exit code
+    #[command(after_help = client::HEALTH_EXAMPLES)]
+    Health(HealthArgs),
+    /// Make, show, take away and renew tokens
+    #[command(subcommand, after_help = token::TOKEN_EXAMPLES)]
+    Token(TokenCommand),
     /// Print the completions of a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -39,6 +63,18 @@ pub(crate) enum CacheCommand {
     /// Serve a cache from this machine's disk, on one port
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Store files, named by their SHA-256
+    #[command(after_help = client::PUT_EXAMPLES)]
+    Put(PutArgs),
+    /// Fetch a file by its SHA-256
+    #[command(after_help = client::GET_EXAMPLES)]
+    Get(GetArgs),
+    /// List what is stored
+    #[command(after_help = client::LS_EXAMPLES)]
+    Ls(LsArgs),
+    /// Remove an object, an entry of a tool, or everything in a namespace
+    #[command(after_help = client::RM_EXAMPLES)]
+    Rm(RmArgs),
     /// Show hit rates and storage figures
     #[command(after_help = STATS_EXAMPLES)]
     Stats(StatsArgs),
@@ -202,11 +238,10 @@ fn about(flag: &str) -> String {
 /// Which store a command is about.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// Where the server is [default: $ZIMCACHE_URL, else http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", conflicts_with = "storage")]
-    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// Work on this folder directly, while no server uses it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "token", "ca"])]
     pub(crate) storage: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]

@@ -4,7 +4,9 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use zimcache_config::LoadError;
 use zimcache_node::{OpenDiskError, OpenError};
-use zimcache_types::Code;
+use zimcache_types::{Code, namespace::NamespaceError};
+
+use crate::settings::Key;
 
 /// Result of a command.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,6 +37,12 @@ pub(crate) enum Error {
     NotASocket(PathBuf),
     #[error("cannot listen on the Unix socket {}", path.display())]
     ListenUnix { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Tokens(#[from] zimcache_auth::Error),
+    #[error(
+        "no file of tokens is known: give --file PATH (neither XDG_CONFIG_HOME nor HOME is set)"
+    )]
+    NoTokenFile,
     #[error("access cannot be set up")]
     Access(#[source] zimcache_auth::Error),
     #[error("there is no file of users at {}; make one with: htpasswd -Bc {} NAME", .0.display(), .0.display())]
@@ -55,8 +63,48 @@ pub(crate) enum Error {
     Store(#[source] Box<zimcache_store::Error>),
     #[error("hit rates are counted by a running server; leave out --storage to ask one")]
     OfflineHitRate,
-    #[error("{url:?} is not the URL of a server; write http://HOST:PORT")]
+    #[error("{url:?} is not the URL of a server; write http://HOST:PORT or https://HOST")]
     Url { url: String },
+    #[error("a URL with a password in it is not taken; give the token with --token or zim login")]
+    UrlWithPassword,
+    #[error("a token is one word of printable ASCII characters")]
+    TokenText,
+    #[error("the token cannot be had from {from}")]
+    TokenSource { from: String, source: io::Error },
+    #[error("{name:?} is not a namespace")]
+    Namespace {
+        name: String,
+        source: NamespaceError,
+    },
+    #[error("there is no setting {name:?}; there are {}", Key::ALL.map(Key::as_str).join(", "))]
+    UnknownKey { name: String },
+    #[error("{0} is not set")]
+    NotSet(&'static str),
+    #[error("the settings in {} are not understood; the keys are {}", path.display(), Key::ALL.map(Key::as_str).join(", "))]
+    SettingsFile {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error(
+        "no folder for settings is known: set ZIMCACHE_CONFIG to a file (neither XDG_CONFIG_HOME nor HOME is set)"
+    )]
+    NoSettingsFile,
+    #[error("cannot write {}", path.display())]
+    WriteFile { path: PathBuf, source: io::Error },
+    #[error("the certificates in {} cannot be used: {text}", path.display())]
+    Authority { path: PathBuf, text: String },
+    #[error("{0:?} is no SHA-256 of 64 hexadecimal digits; an entry of a tool wants --tool")]
+    NoHash(String),
+    #[error("the content would go to the terminal; give -o FILE, or -o - to have it there")]
+    BinaryOnTerminal,
+    #[error(
+        "the content received is not the one asked for and was thrown away: its SHA-256 is {received}, not {wanted}"
+    )]
+    WrongContent { wanted: String, received: String },
+    #[error("nobody is there to ask; repeat the command with --yes")]
+    NotConfirmed,
+    #[error("TLS cannot be set up")]
+    TlsClient(#[source] rustls::Error),
     #[error(
         "no server answers at {url}; is it running? (--url or ZIMCACHE_URL name another, --storage works without one)"
     )]
@@ -69,6 +117,20 @@ pub(crate) enum Error {
         url: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the server at {0} went silent")]
+    Silent(String),
+    #[error(
+        "the server at {url} does not accept this token: it is wrong, expired or revoked; zim login --token TOKEN keeps another"
+    )]
+    WrongToken { url: String },
+    #[error(
+        "the server at {url} wants a token; keep one with zim login, or give --token or ZIMCACHE_TOKEN"
+    )]
+    NoToken { url: String },
+    #[error("the server at {url} does not allow this: {text}")]
+    Forbidden { url: String, text: String },
+    #[error("there is no such thing at {url}")]
+    NotThere { url: String },
     #[error("the server answered {status}: {text}")]
     Refused {
         status: http::StatusCode,
@@ -80,6 +142,8 @@ pub(crate) enum Error {
     Verification(String),
     #[error("the operating system refuses what every server needs")]
     Runtime(#[source] io::Error),
+    #[error("cannot read the input")]
+    Input(#[source] io::Error),
     #[error("cannot write the output")]
     Output(#[source] io::Error),
 }
@@ -89,9 +153,22 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Error::Config(error) => error.code(),
+            Error::Tokens(error) => error.code(),
             Error::NoStorage
+            | Error::NoTokenFile
             | Error::OfflineHitRate
             | Error::Url { .. }
+            | Error::UrlWithPassword
+            | Error::NoHash(_)
+            | Error::BinaryOnTerminal
+            | Error::NotConfirmed
+            | Error::TokenText
+            | Error::TokenSource { .. }
+            | Error::Namespace { .. }
+            | Error::UnknownKey { .. }
+            | Error::SettingsFile { .. }
+            | Error::NoSettingsFile
+            | Error::Authority { .. }
             | Error::NoStore(_)
             | Error::Access(_)
             | Error::NoUsers(_)
@@ -99,6 +176,10 @@ impl Error {
             | Error::ReadFile { .. } => Code::Invalid,
             Error::PortInUse(_) | Error::SocketInUse(_) | Error::StoreInUse(_) => Code::Conflict,
             Error::Store(error) => error.code(),
+            Error::NotSet(_) | Error::NotThere { .. } => Code::NotFound,
+            Error::WrongToken { .. } | Error::NoToken { .. } => Code::Unauthenticated,
+            Error::Forbidden { .. } => Code::Forbidden,
+            Error::WrongContent { .. } => Code::Corrupt,
             Error::OpenDisk(_)
             | Error::OpenStore { .. }
             | Error::Listen { .. }
@@ -106,12 +187,16 @@ impl Error {
             | Error::ListenUnix { .. }
             | Error::Unreachable { .. }
             | Error::BrokenOff { .. }
+            | Error::Silent(_)
             | Error::Refused { .. }
             | Error::Verification(_) => Code::Unavailable,
             Error::PrintConfig(_)
             | Error::Log(_)
             | Error::Answer(_)
             | Error::Runtime(_)
+            | Error::TlsClient(_)
+            | Error::WriteFile { .. }
+            | Error::Input(_)
             | Error::Output(_) => Code::Internal,
         }
     }

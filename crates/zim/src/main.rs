@@ -6,14 +6,24 @@
 
 mod args;
 mod completions;
+mod config;
 mod error;
 mod gc;
+mod get;
+mod health;
 mod local;
+mod login;
+mod ls;
 mod output;
+mod progress;
+mod put;
 mod remote;
+mod rm;
 mod serve;
+mod settings;
 mod stats;
 mod target;
+mod token;
 mod verify;
 
 use std::process::ExitCode;
@@ -38,9 +48,18 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Cache(CacheCommand::Serve(args)) => serve::run(&args),
+        Command::Cache(CacheCommand::Put(args)) => put::run(&args),
+        Command::Cache(CacheCommand::Get(args)) => get::run(&args),
+        Command::Cache(CacheCommand::Ls(args)) => ls::run(&args),
+        Command::Cache(CacheCommand::Rm(args)) => rm::run(&args),
         Command::Cache(CacheCommand::Stats(args)) => stats::run(&args),
         Command::Cache(CacheCommand::Gc(args)) => gc::run(&args),
         Command::Cache(CacheCommand::Verify(args)) => verify::run(&args),
+        Command::Config(command) => config::run(&command),
+        Command::Login(args) => login::run(&args),
+        Command::Logout => login::log_out(),
+        Command::Health(args) => health::run(&args),
+        Command::Token(command) => token::run(&command),
         Command::Completions(args) => completions::run(args.shell),
     }
 }

@@ -46,6 +46,14 @@ pub(crate) fn tell(line: &str) {
     writeln!(io::stderr(), "{line}").ok();
 }
 
+/// Asks for something on standard error; the line stays open.
+pub(crate) fn ask(question: &str) {
+    let mut err = io::stderr();
+    err.write_all(question.as_bytes())
+        .and_then(|()| err.flush())
+        .ok();
+}
+
 /// Rows of name and value, the values in one column; an empty name starts a new block with the value as its title.
 pub(crate) fn table(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

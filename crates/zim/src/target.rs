@@ -2,7 +2,9 @@
 
 use zimcache_config::Environment;
 
-use crate::{args::TargetArgs, error::Result, local::LocalStore, remote::Server};
+use crate::{
+    args::TargetArgs, error::Result, local::LocalStore, remote::Server, settings::Settings,
+};
 
 /// A server or a store.
 #[derive(Debug)]
@@ -19,7 +21,8 @@ impl Target {
         if let Some(folder) = &args.storage {
             return Ok(Target::Store(Box::new(LocalStore::open(folder)?)));
         }
-        let url = Environment::of_process().server_url(args.url.as_deref());
-        Ok(Target::Server(Box::new(Server::at(&url)?)))
+        let settings = Settings::load(Environment::of_process())?;
+        let server = Server::at(&settings.endpoint(&args.server)?)?;
+        Ok(Target::Server(Box::new(server)))
     }
 }

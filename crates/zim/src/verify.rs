@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Deserialize;
 use zimcache_store::{Progress, VerifyReport};
 
@@ -10,7 +10,7 @@ use crate::{
     args::VerifyArgs,
     error::{Error, Result},
     local::LocalStore,
-    output,
+    output, progress,
     remote::Server,
     target::Target,
 };
@@ -26,7 +26,7 @@ enum Line {
 
 /// Runs it; damage makes the exit code 1.
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    let bar = progress_bar();
+    let bar = progress::bar(0);
     let report = match Target::of(&args.target)? {
         Target::Server(server) => ask(&server, &bar),
         Target::Store(store) => check(store, &bar),
@@ -60,16 +60,6 @@ fn check(store: Box<LocalStore>, bar: &ProgressBar) -> Result<VerifyReport> {
         let on_progress = Box::new(move |progress| advance(&bar, progress));
         Ok(admin.verify(on_progress).await?)
     })
-}
-
-/// A bar on standard error; silent where that is no terminal.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let template = "{bar:40} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn advance(bar: &ProgressBar, progress: Progress) {
