@@ -6,6 +6,8 @@
 //! Invariants: whatever a test starts is stopped by its process id when its guard goes, also after a panic; ports are
 //! chosen by the kernel; files live in a temporary folder; a suite prints the volume it did or why it was skipped.
 
+pub mod artifact;
+pub mod builder_client;
 pub mod certificate;
 pub mod content;
 pub mod environment;
@@ -23,3 +25,4 @@ pub mod server;
 pub mod sources;
 pub mod tokens;
 pub mod writers;
+pub mod zstd_frames;

@@ -188,6 +188,18 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The most memory it has had at a time, in bytes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn peak_memory_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kilobytes: u64 = kilobytes.context("VmHWM in the status")?.parse()?;
+        Ok(kilobytes * 1024)
+    }
+
     /// The figures of `/api/v1/stats`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 
 mod actions_cache;
 mod bazel;
+mod builder;
 mod ccache;
 mod churn;
 mod crash;
@@ -23,6 +24,9 @@ mod hostile;
 mod maven;
 mod moon;
 mod nx;
+mod openapi;
+mod polykit;
+mod polykit_client;
 mod power_cut;
 mod sccache_gha;
 mod sccache_webdav;
