@@ -27,6 +27,8 @@ use crate::{
 
 /// Most bytes of an unwanted body that are read so that a connection can be used again.
 const DRAIN_BYTES: u64 = 64 << 10;
+/// The same for a peer that never opens another connection: as much as Builder's client sends at once by default.
+const KEPT_DRAIN_BYTES: u64 = 100_000_000;
 
 /// A request's body.
 #[derive(Debug)]
@@ -122,11 +124,16 @@ impl Upload {
         if self.ended || self.incoming.is_end_stream() {
             return true;
         }
+        let limit = if self.conn.is_kept() {
+            KEPT_DRAIN_BYTES
+        } else {
+            DRAIN_BYTES
+        };
         let unwanted_yet = self.expects_continue && !self.asked;
-        if unwanted_yet || self.incoming.size_hint().lower() > DRAIN_BYTES {
+        if unwanted_yet || self.incoming.size_hint().lower() > limit {
             return false;
         }
-        let mut left = DRAIN_BYTES;
+        let mut left = limit;
         while let Some(chunk) = self.next().await {
             let length = chunk.map_or(u64::MAX, |chunk| chunk.len() as u64);
             if length > left {

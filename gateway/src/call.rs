@@ -112,7 +112,8 @@ impl<'a> Call<'a> {
             return Ok(known.clone());
         }
         let checked = self.authenticate().await;
-        let principal = checked.inspect_err(|_| self.noted.denied.store(true, Ordering::Relaxed))?;
+        let principal =
+            checked.inspect_err(|_| self.noted.denied.store(true, Ordering::Relaxed))?;
         if let (Some(limits), Some(key)) = (self.admission, principal.limit_key()) {
             limits.pass_token(key)?;
         }

@@ -28,6 +28,7 @@ use crate::{
     Shared,
     connections::Place,
     metrics::Traffic,
+    protocol::builder,
     service,
     socket::{Accepted, Spoken, Watched},
     watch::{Command, Conn, Phase},
@@ -44,6 +45,7 @@ const MAX_HEADER_LIST_BYTES: u32 = 32 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Protocols {
     http1: http1::Builder,
+    title_case: http1::Builder,
     http2: http2::Builder<Tasks>,
 }
 
@@ -56,6 +58,8 @@ impl Protocols {
             .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES)
             .title_case_headers(config.title_case_headers);
+        let mut title_case = http1.clone();
+        title_case.title_case_headers(true);
         let mut http2 = http2::Builder::new(Tasks);
         http2
             .timer(TokioTimer::new())
@@ -67,7 +71,20 @@ impl Protocols {
             .max_local_error_reset_streams(256)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20);
-        Protocols { http1, http2 }
+        Protocols {
+            http1,
+            title_case,
+            http2,
+        }
+    }
+
+    /// The client whose connections are kept is the one that compares header names letter by letter.
+    fn http1(&self, conn: &Conn) -> &http1::Builder {
+        if conn.is_kept() {
+            &self.title_case
+        } else {
+            &self.http1
+        }
     }
 }
 
@@ -119,13 +136,16 @@ async fn begin(
     conn: Arc<Conn>,
     traffic: Traffic,
 ) -> io::Result<Option<(Watched, Spoken)>> {
-    let mut socket = Watched::new(accepted.ready().await?, conn, traffic);
+    let mut socket = Watched::new(accepted.ready().await?, Arc::clone(&conn), traffic);
     let spoken = socket.detect().await?;
+    if builder::is_its_client(socket.ahead()) {
+        conn.keep();
+    }
     Ok(spoken.map(|spoken| (socket, spoken)))
 }
 
 async fn serve_http1(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {
-    let protocol = shared.protocols.http1.clone();
+    let protocol = shared.protocols.http1(conn).clone();
     let (state, on) = (Arc::clone(&shared), Arc::clone(conn));
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, conn) = (Arc::clone(&state), Arc::clone(&on));

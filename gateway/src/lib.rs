@@ -53,6 +53,8 @@ use crate::{
     policy::InForce,
 };
 
+/// Values that are decompressed at once, each with a window of up to 8 MiB.
+const UNPACKINGS: usize = 16;
 /// Checks of passwords that run at once.
 const PASSWORD_CHECKS: usize = 2;
 
@@ -84,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) policy: ArcSwap<InForce>,
     /// Passwords are slow to check on purpose; this many at once.
     pub(crate) password_checks: Semaphore,
+    /// A decoder holds a window in memory; this many at once.
+    pub(crate) unpackings: Arc<Semaphore>,
     pub(crate) started: Instant,
 }
 
@@ -101,6 +105,7 @@ impl Gateway {
             protocols: Protocols::new(&config),
             policy: ArcSwap::default(),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
+            unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
             started: Instant::now(),
             config,
         }))

@@ -13,7 +13,7 @@ use zimcache_types::{Hash, Namespace};
 
 use crate::{
     action,
-    protocol::{bazel_http, ccache},
+    protocol::{bazel_http, builder, ccache, zim_objects},
     request,
 };
 
@@ -21,9 +21,10 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
+    ("artifact_path", artifact_path),
     ("range", range),
     ("if_none_match", if_none_match),
     ("action_result", action_result),
@@ -70,6 +71,24 @@ pub fn ccache_path(data: &[u8]) {
         Some(Ok(again)) => assert_eq!(again, key),
         _ => assert_eq!(key.len(), 64),
     }
+}
+
+/// The name of an object or artifact is the last part of its path, and every connection that begins with a request for
+/// one of Builder's artifacts is known as its client's.
+pub fn artifact_path(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let path = request::collapse_slashes(&text);
+    let last = path.rsplit('/').next().unwrap_or_default();
+    if let Some(Ok(hash)) = zim_objects::routes(&path).map(zim_objects::parse_hash) {
+        assert_eq!(hash.to_hex(), last);
+    }
+    if let Some(Ok(key)) = builder::routes(&path).map(builder::parse_key) {
+        assert_eq!(key, last);
+        assert!(key.is_ascii() && (1..=256).contains(&key.len()));
+        let request = format!("GET {path} HTTP/1.1\r\n");
+        assert!(builder::is_its_client(request.as_bytes()));
+    }
+    builder::is_its_client(data);
 }
 
 /// A range that resolves is what slicing byte by byte would give.
@@ -198,6 +217,11 @@ mod tests {
         fn no_likely_path_breaks_a_target(path in "/{1,2}(ccache/|ac/|cas/|[a-z.]{1,4}/){0,4}[0-9a-v]{0,66}") {
             bazel_http_path(path.as_bytes());
             ccache_path(path.as_bytes());
+        }
+
+        #[test]
+        fn no_likely_artifact_breaks_a_target(path in "(/ns/a)?/(artifacts|api/v1/objects)/[0-9a-fA-Z._-]{0,66}") {
+            artifact_path(path.as_bytes());
         }
 
         #[test]

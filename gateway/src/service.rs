@@ -107,7 +107,12 @@ async fn dispatch(asked: &Asked<'_>, upload: &mut Upload) -> (Dialect, Response<
     let path = collapse_slashes(head.uri.path());
     let (prefix, path) = match split_namespace(&path) {
         Ok(split) => split,
-        Err(error) => return (Dialect::Admin, asked.admitted(status::refuse(&error.into()))),
+        Err(error) => {
+            return (
+                Dialect::Admin,
+                asked.admitted(status::refuse(&error.into())),
+            );
+        }
     };
     let call = Call {
         shared: asked.shared,

@@ -101,6 +101,9 @@ impl Watched {
             }
             let length = seen.len().min(PREFACE.len());
             if seen[..length] != PREFACE[..length] {
+                if is_part_of_a_line(&seen) {
+                    continue;
+                }
                 break Some(Spoken::Http1);
             }
             if length == PREFACE.len() {
@@ -109,6 +112,11 @@ impl Watched {
         };
         self.ahead = seen.freeze();
         Ok(spoken)
+    }
+
+    /// What was read so far and will be read again.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
     }
 
     /// Throws away what still comes in, so that the peer gets to read our answer before its connection is reset.
@@ -145,6 +153,12 @@ impl Watched {
         }
         outcome
     }
+}
+
+/// Whether this is the start of a request line: who sends it can only be told from all of it.
+fn is_part_of_a_line(seen: &[u8]) -> bool {
+    let starts_with_a_method = seen.first().is_some_and(u8::is_ascii_uppercase);
+    starts_with_a_method && seen.len() < FIRST_READ && !seen.contains(&b'\n')
 }
 
 impl AsyncRead for Watched {

@@ -20,6 +20,8 @@ use zimcache_config::GatewayConfig;
 
 /// How long a connection that is being closed may go on sending before it is cut.
 const LINGER_MILLIS: u64 = 2_000;
+/// How long a connection that is kept may be idle, where the configuration allows less.
+const KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Milliseconds since the gateway was made, refreshed by the watch; starts at 1, so that 0 can mean "never".
 #[derive(Debug)]
@@ -168,6 +170,7 @@ pub(crate) struct Conn {
     running: AtomicU32,
     http2: AtomicBool,
     refused: AtomicBool,
+    kept: AtomicBool,
     command: AtomicU8,
     waker: OnceLock<Waker>,
     stall: Arc<Stall>,
@@ -190,6 +193,7 @@ impl Conn {
             running: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
             command: AtomicU8::new(Command::Run as u8),
             waker: OnceLock::new(),
             stalls: Mutex::new(vec![Arc::clone(&stall)]),
@@ -222,6 +226,16 @@ impl Conn {
 
     pub(crate) fn refused_early(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The peer never opens another connection when this one was closed: it may stay idle, and what it sends is read
+    /// to the end even when it is refused.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
     }
 
     pub(crate) fn on_read(&self) {
@@ -352,9 +366,14 @@ impl Conn {
     fn check_idle(&self, now: u64, limits: &Limits) {
         let wrote = self.wrote_at.load(Ordering::Relaxed);
         let idle = now.saturating_sub(self.since.load(Ordering::Relaxed).max(wrote));
-        if idle > limits.idle.saturating_add(limits.body) {
+        let limit = if self.is_kept() {
+            limits.idle.max(KEPT_MILLIS)
+        } else {
+            limits.idle
+        };
+        if idle > limit.saturating_add(limits.body) {
             self.tell(Command::Cut);
-        } else if idle > limits.idle {
+        } else if idle > limit {
             // HTTP/2 says goodbye first; an idle HTTP/1 connection is closed by the same command at once.
             self.tell(Command::Finish);
         }

@@ -6,6 +6,7 @@
 //! the operator's pages come first.
 
 pub(crate) mod bazel_http;
+pub(crate) mod builder;
 pub(crate) mod ccache;
 pub(crate) mod gradle;
 pub(crate) mod nx;
@@ -82,6 +83,8 @@ macro_rules! dialects {
 }
 
 dialects! {
+    /// Builder's remote cache.
+    Builder = builder,
     /// ccache's HTTP storage.
     Ccache = ccache,
     /// Gradle's build cache.

@@ -8,6 +8,8 @@ mod admin;
 #[cfg(test)]
 mod bazel_http;
 #[cfg(test)]
+mod builder;
+#[cfg(test)]
 mod ccache;
 #[cfg(test)]
 mod connections;
@@ -28,6 +30,6 @@ mod support;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
-mod zim_objects;
-#[cfg(test)]
 mod turborepo;
+#[cfg(test)]
+mod zim_objects;
