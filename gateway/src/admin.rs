@@ -1,80 +1,109 @@
-//! The operator's pages on the clients' port: health, metrics, figures, garbage collection, verification.
+//! The operator's pages on the clients' port: health, metrics, figures, what is held, garbage collection, verification.
 //!
 //! | path | methods | who |
 //! | --- | --- | --- |
-//! | `/` | GET, HEAD | everybody: which pages there are |
+//! | `/` | GET, HEAD | everybody: the page for people (`page`) in a browser, else which pages there are |
 //! | `/health` | GET, HEAD | everybody |
 //! | `/metrics` | GET, HEAD | everybody |
-//! | `/api/v1/stats` | GET, HEAD | who may read |
+//! | `/api/v1/openapi.json` | GET, HEAD | everybody |
+//! | `/api/v1/stats`, `/api/v1/usage`, `/api/v1/top` | GET, HEAD | who may read (`figures`) |
+//! | `/api/v1/entries` | GET, HEAD, DELETE | who may read, who may write (`entries`) |
+//! | `/api/v1/namespaces/{namespace}` | DELETE | admins |
 //! | `/api/v1/gc` | POST | admins |
 //! | `/api/v1/verify` | POST | admins |
 //!
 //! Where no access is configured, every caller on this machine is an admin, and nobody else; one that speaks for
 //! someone else (a browser's page, a proxy) counts as remote. Cancellation: a verification whose caller went away ends.
 
+mod entries;
+mod figures;
+mod query;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, header};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use zimcache_auth::{Identity, NamespacePattern, Principal, Scope};
-use zimcache_store::{GcOptions, Progress, StoreAdmin, StoreStats, VerifyReport};
+use zimcache_store::{GcOptions, Progress, StoreAdmin, VerifyReport};
 use zimcache_telemetry::task;
 use zimcache_types::Namespace;
 
-use crate::{Error, body::Body, cache::Chunks, call::Call, error::Result, respond, status};
+use crate::{Error, body::Body, cache::Chunks, call::Call, error::Result, page, respond, status};
 
 /// Largest JSON body of a request.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Lines of progress that may wait for a slow reader; more are left out.
 const WAITING_LINES: usize = 16;
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-const INDEX: &str = concat!(
-    "ZimCache ",
-    env!("CARGO_PKG_VERSION"),
-    "\n\n/health\n/metrics\n/api/v1/stats\n"
-);
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// One of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Page {
+pub(crate) enum Page<'a> {
     Index,
     Health,
     Metrics,
+    OpenApi,
     Stats,
+    Usage,
+    Top,
+    Entries,
+    Namespace(&'a str),
     Gc,
     Verify,
 }
 
 /// Whether the path is one of the pages.
-pub(crate) fn routes(path: &str) -> Option<Page> {
+pub(crate) fn routes(path: &str) -> Option<Page<'_>> {
     match path {
         "/" => Some(Page::Index),
         "/health" => Some(Page::Health),
         "/metrics" => Some(Page::Metrics),
+        "/api/v1/openapi.json" => Some(Page::OpenApi),
         "/api/v1/stats" => Some(Page::Stats),
+        "/api/v1/usage" => Some(Page::Usage),
+        "/api/v1/top" => Some(Page::Top),
+        "/api/v1/entries" => Some(Page::Entries),
         "/api/v1/gc" => Some(Page::Gc),
         "/api/v1/verify" => Some(Page::Verify),
-        _ => None,
+        _ => {
+            let name = path.strip_prefix("/api/v1/namespaces/")?;
+            Some(Page::Namespace(name))
+        }
+    }
+}
+
+impl Page<'_> {
+    const fn methods(self) -> &'static str {
+        match self {
+            Page::Gc | Page::Verify => "POST",
+            Page::Entries => "GET, HEAD, DELETE",
+            Page::Namespace(_) => "DELETE",
+            _ => "GET, HEAD",
+        }
     }
 }
 
 /// Answers a request.
-pub(crate) async fn answer(page: Page, call: Call<'_>) -> Result<Response<Body>> {
-    let acts = matches!(page, Page::Gc | Page::Verify);
-    let allowed = if acts { "POST" } else { "GET, HEAD" };
+pub(crate) async fn answer(page: Page<'_>, call: Call<'_>) -> Result<Response<Body>> {
     let method = &call.head.method;
-    if (*method == Method::POST) != acts || !(acts || [Method::GET, Method::HEAD].contains(method))
-    {
-        return Ok(status::method_not_allowed(allowed));
+    let mut allowed = page.methods().split(", ");
+    if !allowed.any(|one| one == method.as_str()) {
+        return Ok(status::method_not_allowed(page.methods()));
     }
     let head_only = *method == Method::HEAD;
     let response = match page {
-        Page::Index => status::text(StatusCode::OK, INDEX.to_owned()),
-        Page::Health => health(&call),
+        Page::Index => page::answer(&call),
+        Page::Health => figures::health(&call),
         Page::Metrics => metrics(&call),
-        Page::Stats => stats(&call).await?,
+        Page::OpenApi => document(OPENAPI),
+        Page::Stats => figures::stats(&call).await?,
+        Page::Usage => figures::usage(&call).await?,
+        Page::Top => figures::top(&call).await?,
+        Page::Entries if *method == Method::DELETE => entries::delete(&call).await?,
+        Page::Entries => entries::list(&call).await?,
+        Page::Namespace(name) => entries::purge(&call, name).await?,
         Page::Gc => gc(call).await?,
         Page::Verify => verify(&call).await?,
     };
@@ -94,66 +123,22 @@ fn without_body(response: Response<Body>) -> Response<Body> {
     response
 }
 
-#[derive(Debug, Serialize)]
-struct Health {
-    status: &'static str,
-    version: &'static str,
-    capacity_bytes: u64,
-    live_bytes: u64,
-    read_only: Option<String>,
-}
-
-fn health(call: &Call<'_>) -> Response<Body> {
-    let stats = call.shared.admin.stats();
-    let status = if stats.read_only.is_some() {
-        "read-only"
-    } else {
-        "ok"
-    };
-    respond::json(&Health {
-        status,
-        version: VERSION,
-        capacity_bytes: stats.capacity_bytes,
-        live_bytes: stats.live_bytes,
-        read_only: stats.read_only,
-    })
-}
-
 fn metrics(call: &Call<'_>) -> Response<Body> {
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    if !call.shared.config.metrics {
+        return respond::miss();
+    }
     let page = call.shared.metrics.page();
     let mut response = Response::new(Body::full(Bytes::from(page)));
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
     response
 }
 
-#[derive(Debug, Serialize)]
-struct Stats {
-    version: &'static str,
-    uptime_seconds: u64,
-    connections: usize,
-    requests: u64,
-    hits: u64,
-    misses: u64,
-    hit_rate: Option<f64>,
-    #[serde(flatten)]
-    store: StoreStats,
-}
-
-async fn stats(call: &Call<'_>) -> Result<Response<Body>> {
-    call.principal().await?;
-    let shared = call.shared;
-    let totals = shared.metrics.totals();
-    Ok(respond::json(&Stats {
-        version: VERSION,
-        uptime_seconds: shared.started.elapsed().as_secs(),
-        connections: shared.connections.count(),
-        requests: totals.requests,
-        hits: totals.counts.hits,
-        misses: totals.counts.misses,
-        hit_rate: totals.counts.hit_rate(),
-        store: shared.admin.stats(),
-    }))
+fn document(text: &'static str) -> Response<Body> {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
 }
 
 async fn gc(call: Call<'_>) -> Result<Response<Body>> {

@@ -21,6 +21,7 @@ mod functions;
 mod history;
 mod limits;
 mod metrics;
+mod page;
 #[doc(hidden)]
 pub mod parsers;
 pub mod policy;
