@@ -17,10 +17,12 @@ mod connection;
 mod connections;
 mod cors;
 pub mod error;
+mod files;
 mod functions;
 mod history;
 mod limits;
 mod metrics;
+mod multistatus;
 mod page;
 #[doc(hidden)]
 pub mod parsers;

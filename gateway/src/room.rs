@@ -4,7 +4,7 @@
 //! even whether something exists. Not here: who the caller is (`call`), what the operations do (`cache`).
 
 use zimcache_auth::{Principal, Scope};
-use zimcache_store::{ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
+use zimcache_store::{self as store, ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
 use zimcache_types::{EntryKey, EntryKind, Hash, Namespace};
 
 use crate::{
@@ -113,6 +113,21 @@ impl<'a> Room<'a> {
     ) -> Result<Option<Entry>> {
         self.require(Scope::Read)?;
         self.cache.open_entry(&self.key(kind, text)?, range).await
+    }
+
+    /// Opens an entry of which only what is known about it is wanted: at most its first byte is read.
+    pub(crate) async fn peek_entry(&self, kind: EntryKind, text: &str) -> Result<Option<Entry>> {
+        const FIRST_BYTE: ByteRange = ByteRange::From {
+            first: 0,
+            last: Some(0),
+        };
+        match self.open_entry(kind, text, FIRST_BYTE).await {
+            // It is empty, so it has no first byte.
+            Err(Error::Store(store::Error::RangeInvalid { .. })) => {
+                self.open_entry(kind, text, ByteRange::Full).await
+            }
+            opened => opened,
+        }
     }
 
     /// Stores an entry; the newest put wins. See [`Cache::put_entry`].

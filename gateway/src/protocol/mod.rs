@@ -9,8 +9,10 @@ pub(crate) mod bazel_http;
 pub(crate) mod builder;
 pub(crate) mod ccache;
 pub(crate) mod gradle;
+pub(crate) mod maven;
 pub(crate) mod nx;
 pub(crate) mod turborepo;
+pub(crate) mod webdav;
 pub(crate) mod zim_objects;
 
 use http::Response;
@@ -89,10 +91,14 @@ dialects! {
     Ccache = ccache,
     /// Gradle's build cache.
     Gradle = gradle,
+    /// Maven's build cache extension.
+    Maven = maven,
     /// Nx's self-hosted remote cache.
     Nx = nx,
     /// Turborepo's remote cache.
     Turborepo = turborepo,
+    /// Files over WebDAV, for sccache.
+    Webdav = webdav,
     /// ZIM's objects.
     ZimObjects = zim_objects,
     /// Bazel's HTTP cache; also moon's. Takes any path that ends in `/ac/…` or `/cas/…`, so it comes last.

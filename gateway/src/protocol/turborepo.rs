@@ -22,7 +22,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zimcache_auth::Scope;
-use zimcache_store::{self as store, ByteRange, Entry, EntryMeta};
+use zimcache_store::{Entry, EntryMeta};
 use zimcache_types::{EntryKind, Namespace};
 
 use crate::{Error, body::Body, call::Call, error::Result, respond, room::Room, status};
@@ -36,11 +36,6 @@ const MAX_QUERY_HASHES: usize = 4096;
 const MAX_REQUEST_BYTES: u64 = 1 << 20;
 /// Look-ups of one query that run at once.
 const QUERY_LOOKUPS: usize = 16;
-/// How many bytes of a value a query reads: its size is all that is asked for.
-const FIRST_BYTE: ByteRange = ByteRange::From {
-    first: 0,
-    last: Some(0),
-};
 
 const TAG: HeaderName = HeaderName::from_static("x-artifact-tag");
 const DURATION: HeaderName = HeaderName::from_static("x-artifact-duration");
@@ -258,15 +253,7 @@ async fn look_up(room: &Room<'_>, hash: &str) -> Result<Option<Found>> {
     let Ok(hash) = parse_hash(hash) else {
         return Ok(None);
     };
-    let mut opened = room
-        .open_entry(EntryKind::Turborepo, hash, FIRST_BYTE)
-        .await;
-    if matches!(opened, Err(Error::Store(store::Error::RangeInvalid { .. }))) {
-        // It is empty, so it has no first byte.
-        let all = ByteRange::Full;
-        opened = room.open_entry(EntryKind::Turborepo, hash, all).await;
-    }
-    let Some(entry) = opened? else {
+    let Some(entry) = room.peek_entry(EntryKind::Turborepo, hash).await? else {
         return Ok(None);
     };
     let kept = |name: HeaderName| {

@@ -22,6 +22,8 @@ mod hygiene;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod maven;
+#[cfg(test)]
 mod nx;
 #[cfg(test)]
 mod secret;
@@ -31,5 +33,7 @@ mod support;
 mod tls;
 #[cfg(test)]
 mod turborepo;
+#[cfg(test)]
+mod webdav;
 #[cfg(test)]
 mod zim_objects;
