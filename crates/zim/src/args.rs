@@ -12,7 +12,8 @@ use zimcache_config::ServeConfig;
 use zimcache_types::ByteSize;
 
 pub(crate) use self::client::{
-    ConfigCommand, GetArgs, HealthArgs, LoginArgs, LsArgs, PutArgs, RmArgs, ServerArgs,
+    ConfigCommand, Format, GetArgs, HealthArgs, LoginArgs, LsArgs, PutArgs, RmArgs, ServerArgs,
+    SetupArgs,
 };
 pub(crate) use self::token::{
     CreateTokenArgs, RevokeTokenArgs, RotateTokenArgs, TokenCommand, TokenFileArgs,
@@ -38,6 +39,9 @@ pub(crate) enum Command {
     /// Run a cache, use one, or look after one
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Print, write or check the settings of a build tool
+    #[command(after_help = client::SETUP_EXAMPLES)]
+    Setup(SetupArgs),
     /// Show and change where this user's cache is
     #[command(subcommand, after_help = client::CONFIG_EXAMPLES)]
     Config(ConfigCommand),

@@ -101,6 +101,23 @@ pub(crate) enum Error {
         "the content received is not the one asked for and was thrown away: its SHA-256 is {received}, not {wanted}"
     )]
     WrongContent { wanted: String, received: String },
+    #[error("there is no tool {name:?}; there are {known}")]
+    UnknownTool { name: String, known: String },
+    #[error("{0} is not set up by variables; see zim setup {0}")]
+    NoVariables(&'static str),
+    #[error("{tool} has no file that could be written; do this:\n\n{text}")]
+    NothingToWrite { tool: &'static str, text: String },
+    #[error(
+        "{} has settings of its own ({line}); nothing was written{}", path.display(),
+        if *whole { ": add what zim setup prints by hand" } else { "; --force comments them out" }
+    )]
+    ForeignSettings {
+        path: PathBuf,
+        line: String,
+        whole: bool,
+    },
+    #[error("{0}")]
+    Check(String),
     #[error("nobody is there to ask; repeat the command with --yes")]
     NotConfirmed,
     #[error("TLS cannot be set up")]
@@ -162,6 +179,9 @@ impl Error {
             | Error::NoHash(_)
             | Error::BinaryOnTerminal
             | Error::NotConfirmed
+            | Error::UnknownTool { .. }
+            | Error::NoVariables(_)
+            | Error::NothingToWrite { .. }
             | Error::TokenText
             | Error::TokenSource { .. }
             | Error::Namespace { .. }
@@ -174,6 +194,7 @@ impl Error {
             | Error::NoUsers(_)
             | Error::Tls(_)
             | Error::ReadFile { .. } => Code::Invalid,
+            Error::ForeignSettings { .. } => Code::Conflict,
             Error::PortInUse(_) | Error::SocketInUse(_) | Error::StoreInUse(_) => Code::Conflict,
             Error::Store(error) => error.code(),
             Error::NotSet(_) | Error::NotThere { .. } => Code::NotFound,
@@ -188,6 +209,7 @@ impl Error {
             | Error::Unreachable { .. }
             | Error::BrokenOff { .. }
             | Error::Silent(_)
+            | Error::Check(_)
             | Error::Refused { .. }
             | Error::Verification(_) => Code::Unavailable,
             Error::PrintConfig(_)

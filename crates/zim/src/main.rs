@@ -21,6 +21,7 @@ mod remote;
 mod rm;
 mod serve;
 mod settings;
+mod setup;
 mod stats;
 mod target;
 mod token;
@@ -55,6 +56,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cache(CacheCommand::Stats(args)) => stats::run(&args),
         Command::Cache(CacheCommand::Gc(args)) => gc::run(&args),
         Command::Cache(CacheCommand::Verify(args)) => verify::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Login(args) => login::run(&args),
         Command::Logout => login::log_out(),

@@ -50,7 +50,6 @@ pub(crate) struct Server {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -162,7 +161,7 @@ impl Server {
                 StatusCode::OK
                 | StatusCode::PARTIAL_CONTENT
                 | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
-                _ => Err(self.refusal(self.whole_answer(response).await?)),
+                _ => Err(self.refusal(&self.whole_answer(response).await?)),
             }
         })?;
         let (head, body) = response.into_parts();
@@ -184,7 +183,7 @@ impl Server {
         self.runtime.block_on(async {
             let response = self.send(request).await?;
             if response.status() != StatusCode::OK {
-                return Err(self.refusal(self.whole_answer(response).await?));
+                return Err(self.refusal(&self.whole_answer(response).await?));
             }
             let mut body = response.into_body();
             let mut pending = BytesMut::new();
@@ -222,7 +221,7 @@ impl Server {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        Err(self.refusal(answer))
+        Err(self.refusal(&answer))
     }
 
     async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>> {
@@ -242,14 +241,13 @@ impl Server {
         let collected = collected.map_err(|_| Error::Silent(self.url.clone()))?;
         Ok(Answer {
             status: head.status,
-            headers: head.headers,
             body: collected
                 .map_err(|error| self.broken_off(error))?
                 .to_bytes(),
         })
     }
 
-    fn refusal(&self, answer: Answer) -> Error {
+    fn refusal(&self, answer: &Answer) -> Error {
         let url = self.url.clone();
         let text = words(&answer.body);
         match answer.status {
@@ -259,6 +257,19 @@ impl Server {
             StatusCode::NOT_FOUND => Error::NotThere { url },
             status => Error::Refused { status, text },
         }
+    }
+
+    /// A status that a check did not want; wrong credentials are told as such.
+    pub(crate) fn unexpected(&self, what: String, answer: &Answer) -> Error {
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return self.refusal(answer);
+        }
+        let text = words(&answer.body);
+        Error::Check(
+            format!("{what} was answered {}: {text}", answer.status)
+                .trim_end_matches([' ', ':'])
+                .to_owned(),
+        )
     }
 
     fn bad_url(&self) -> Error {

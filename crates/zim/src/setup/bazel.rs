@@ -1,0 +1,50 @@
+//! Bazel's HTTP cache: lines of `.bazelrc`. With a token they go to the home's file, because a project's is shared.
+
+use super::{
+    check::{Outcome, Probe},
+    snippet::{Cache, Credentials, FilePart, Merge, Part, Place, Snippet},
+};
+use crate::error::Result;
+
+/// An action result that says nothing but exit code 7.
+const ACTION_RESULT: [u8; 2] = [4 << 3, 7];
+
+pub(super) fn snippet(cache: &Cache) -> Snippet {
+    let mut text = format!("build --remote_cache={}\n", cache.at(""));
+    let token = cache.token();
+    if let Some(token) = &token {
+        let line = format!("build --remote_header=\"Authorization=Bearer {token}\"\n");
+        text.push_str(&line);
+    }
+    let by_variable = cache.credentials == Credentials::Variable;
+    Snippet {
+        parts: vec![Part::File(FilePart {
+            place: if token.is_some() {
+                Place::Home
+            } else {
+                Place::Project
+            },
+            path: ".bazelrc",
+            comment: ("# ", ""),
+            merge: Merge::Block {
+                foreign: &["build --remote_cache", "common --remote_cache"],
+            },
+            text,
+            secret: token.is_some(),
+        })],
+        notes: match by_variable {
+            true => vec!["Bazel reads no variables in .bazelrc: write the token itself there."],
+            false => vec![],
+        },
+    }
+}
+
+pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
+    let blob = probe.blob_path("/cas/");
+    let outcome = probe.round_trip(&blob, &[])?;
+    if outcome == Outcome::ReadOnly {
+        return Ok(outcome);
+    }
+    let action = probe.room(&format!("/ac/{}", probe.hex(64)));
+    probe.round_trip_of(&action, &[], &ACTION_RESULT)
+}

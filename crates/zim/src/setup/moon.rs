@@ -1,0 +1,59 @@
+//! moon's remote cache over HTTP: a block of `.moon/workspace.yml`. The namespace is its instance name.
+
+use http::Method;
+
+use super::{
+    check::{Outcome, Probe},
+    snippet::{Cache, FilePart, Merge, Part, Place, Snippet, TOKEN_VARIABLE},
+};
+use crate::error::Result;
+
+/// The instance that moon names when it is told nothing.
+const INSTANCE: &str = "moon-outputs";
+const JSON: &str = "application/json";
+
+pub(super) fn snippet(cache: &Cache) -> Snippet {
+    let mut text = format!("remote:\n  api: http\n  host: '{}'\n", cache.server());
+    if let Some(namespace) = &cache.namespace {
+        let lines = format!("  cache:\n    instanceName: '{namespace}'\n");
+        text.push_str(&lines);
+    }
+    let variable = cache.token_variable();
+    if variable.is_some() {
+        text.push_str(&format!("  auth:\n    token: {TOKEN_VARIABLE}\n"));
+    }
+    let file = Part::File(FilePart {
+        place: Place::Project,
+        path: ".moon/workspace.yml",
+        comment: ("# ", ""),
+        merge: Merge::Block {
+            foreign: &["remote:", "unstable_remote:"],
+        },
+        text,
+        secret: false,
+    });
+    Snippet {
+        parts: [file].into_iter().chain(variable).collect(),
+        notes: vec![
+            "auth.token is the name of a variable, not a token. In CI, moon ignores hosts called localhost.",
+        ],
+    }
+}
+
+/// As moon does it: its status, a blob, an action result in JSON.
+pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
+    let instance = probe.namespace().unwrap_or(INSTANCE);
+    probe.expect(Method::GET, "/status", &[], &[], &[200, 404])?;
+    let blob = probe.round_trip(&probe.own_path(&format!("/{instance}/cas/")), &[])?;
+    if blob == Outcome::ReadOnly {
+        return Ok(blob);
+    }
+    let path = format!("/{instance}/ac/{}", probe.hex(64));
+    let types = [("content-type", JSON), ("accept", JSON)];
+    probe.expect(Method::PUT, &path, &types, br#"{"exitCode":7}"#, &[200])?;
+    let answer = probe.expect(Method::GET, &path, &types, &[], &[200])?;
+    let result: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+    let exit_code = result.and_then(|value| value.get("exitCode")?.as_i64());
+    probe.same(exit_code == Some(7), &path)?;
+    Ok(Outcome::Works)
+}
