@@ -24,7 +24,11 @@ mod limits;
 #[cfg(test)]
 mod maven;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod nx;
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod secret;
 #[cfg(test)]
