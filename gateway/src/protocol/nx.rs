@@ -12,7 +12,7 @@
 //! wrong credentials are told, because somebody has to mend them. PUT is never answered 201 or 202, which the
 //! published description asks for and the client refuses.
 
-use http::{Method, Response, StatusCode, request::Parts};
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use zimcache_auth::Scope;
 use zimcache_store::{EntryMeta, Precondition};
 use zimcache_types::{Code, EntryKind};
@@ -20,6 +20,8 @@ use zimcache_types::{Code, EntryKind};
 use crate::{Error, body::Body, call::Call, error::Result, respond, status};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
+/// The text of a 401 is shown to people only under this very content type, without a character set.
+const SHOWN: HeaderValue = HeaderValue::from_static("text/plain");
 /// Longest hash of a custom hasher.
 const MAX_HASH_LEN: usize = 128;
 
@@ -73,7 +75,12 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
 /// Says no in a way that no run of Nx fails of, except where somebody has to mend the credentials.
 pub(crate) fn refuse(error: &Error, head: &Parts) -> Response<Body> {
     match (&head.method, error.code()) {
-        (_, Code::Unauthenticated | Code::RangeInvalid | Code::Conflict) => status::refuse(error),
+        (_, Code::Unauthenticated) => {
+            let mut response = status::refuse(error);
+            response.headers_mut().insert(header::CONTENT_TYPE, SHOWN);
+            response
+        }
+        (_, Code::RangeInvalid | Code::Conflict) => status::refuse(error),
         (&Method::PUT, _) => status::refuse_as(StatusCode::FORBIDDEN, error),
         (&Method::GET | &Method::HEAD, _) => status::refuse_as(StatusCode::NOT_FOUND, error),
         _ => status::refuse(error),

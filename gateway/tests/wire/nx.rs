@@ -81,8 +81,8 @@ async fn wrong_credentials_are_401_in_plain_text_which_nx_shows() {
         for method in ["GET", "PUT"] {
             let reply = server.call(method, HASH, &[header], b"").await;
             assert_eq!(reply.status, 401, "{method} {header}");
-            let kind = reply.header("content-type").unwrap();
-            assert!(kind.starts_with("text/plain"), "{kind}");
+            // Nx compares the whole value: with a character set it shows another text.
+            assert_eq!(reply.header("content-type"), Some("text/plain"));
             assert_eq!(reply.text(), "valid credentials are needed\n");
         }
     }

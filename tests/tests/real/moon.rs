@@ -56,10 +56,11 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// Without an instance name, the token says which namespace is meant.
     fn configure(&self, url: &str) -> Result<()> {
         let config = format!(
             "projects: ['packages/*']\ntelemetry: false\nremote:\n  api: http\n  host: '{url}'\n  \
-             auth: {{ token: ZIMCACHE_TOKEN }}\n"
+             auth: {{ token: ZIMCACHE_TOKEN }}\n  cache: {{ instanceName: '' }}\n"
         );
         self.repo.write(".moon/workspace.yml", &config)
     }
