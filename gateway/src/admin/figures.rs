@@ -100,8 +100,10 @@ struct Stats {
     uptime_seconds: u64,
     connections: usize,
     requests: u64,
-    #[serde(flatten)]
-    since_start: Counted,
+    hits: u64,
+    misses: u64,
+    hit_rate: Option<f64>,
+    served_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<Windowed>,
     #[serde(flatten)]
@@ -131,7 +133,11 @@ pub(super) async fn stats(call: &Call<'_>) -> Result<Response<Body>> {
         uptime_seconds: shared.started.elapsed().as_secs(),
         connections: shared.connections.count(),
         requests: totals.requests,
-        since_start: totals.counts.into(),
+        hits: totals.counts.hits,
+        misses: totals.counts.misses,
+        hit_rate: totals.counts.hit_rate(),
+        // What came in is in `store`, under a name that the counts use for the same.
+        served_bytes: totals.counts.served_bytes,
         window,
         store: shared.admin.stats(),
     }))
