@@ -22,6 +22,7 @@ pub mod relay;
 pub mod report;
 pub mod sccache;
 pub mod server;
+pub mod setup;
 pub mod sources;
 pub mod tokens;
 pub mod writers;

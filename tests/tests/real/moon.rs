@@ -1,7 +1,7 @@
 //! Real moon 2.5.5 over HTTP: build, wipe, build again; the second build runs nothing and restores every byte.
 //!
 //! moon never fails a build over its cache. It speaks JSON where Bazel speaks protocol buffers, so the second build also
-//! shows that action results come back as they were sent.
+//! shows that action results come back as they were sent. The client is configured as `zim setup moon` says.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,12 +14,33 @@ use zimcache_tests::process::{Tool, said};
 use zimcache_tests::relay::{Relay, killed_half_way};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
+use zimcache_tests::setup::Setup;
 use zimcache_tests::tokens::{self, Tokens};
 
 const VERSION: &str = "2.5.5";
 const BUILD_SECONDS: u32 = 120;
 const NAMESPACE: &str = "acme";
+const WORKSPACE: &str = "projects: ['packages/*']\ntelemetry: false\n";
 const REMOTE_HIT: &str = "cached from remote";
+
+/// Which cache a build uses.
+#[derive(Debug, Clone, Copy)]
+struct Cache<'a> {
+    url: &'a str,
+    token: &'a str,
+    namespace: Option<&'a str>,
+}
+
+impl<'a> Cache<'a> {
+    /// The token says which namespace is meant.
+    fn new(url: &'a str, token: &'a str) -> Cache<'a> {
+        Cache {
+            url,
+            token,
+            namespace: None,
+        }
+    }
+}
 
 struct Workspace {
     repo: Monorepo,
@@ -51,32 +72,27 @@ impl Workspace {
             program: npm_tool("moon", VERSION, "@moonrepo/core-linux-x64-gnu/moon")?,
             repo,
         };
-        workspace.configure("http://127.0.0.1:9")?;
         workspace.repo.commit()?;
         Ok(workspace)
     }
 
-    /// Without an instance name, the token says which namespace is meant.
-    fn configure(&self, url: &str) -> Result<()> {
-        let config = format!(
-            "projects: ['packages/*']\ntelemetry: false\nremote:\n  api: http\n  host: '{url}'\n  \
-             auth: {{ token: ZIMCACHE_TOKEN }}\n  cache: {{ instanceName: '' }}\n"
-        );
-        self.repo.write(".moon/workspace.yml", &config)
-    }
-
-    fn moon(&self, token: &str) -> Tool {
-        self.repo
-            .tool(&self.program, BUILD_SECONDS)
-            .env("MOON_TELEMETRY", "false")
-            .env("ZIMCACHE_TOKEN", token)
-            .args(["run", ":build", "--concurrency", "2"])
+    /// Configures the client and gives what its environment needs.
+    fn moon(&self, cache: Cache<'_>) -> Result<Tool> {
+        let setup = Setup::of("moon", cache.url, cache.token, cache.namespace)?;
+        setup.append_to(&self.repo.root(), WORKSPACE)?;
+        let tool = self.repo.tool(&self.program, BUILD_SECONDS);
+        Ok(setup.env(tool).env("MOON_TELEMETRY", "false").args([
+            "run",
+            ":build",
+            "--concurrency",
+            "2",
+        ]))
     }
 
     /// Wipes everything local and builds; moon has to succeed.
-    fn build(&self, token: &str) -> Result<Build> {
+    fn build(&self, cache: Cache<'_>) -> Result<Build> {
         self.repo.wipe(&[".moon/cache"])?;
-        let text = said(&self.moon(token).run_ok()?);
+        let text = said(&self.moon(cache)?.run_ok()?);
         Ok(Build {
             remote_hits: text.matches(REMOTE_HIT).count() as u64,
             outputs: self.repo.outputs()?,
@@ -128,8 +144,8 @@ fn a_second_moon_build_restores_every_task_also_after_a_kill_half_way() -> Resul
     let storage = Storage::new()?;
     let server = storage.serve.start()?;
     let relay = Relay::to(server.address())?;
-    workspace.configure(&relay.url())?;
-    let build = || workspace.build("any");
+    let url = relay.url();
+    let build = || workspace.build(Cache::new(&url, "any"));
 
     let first = build()?;
     first.demand(0)?;
@@ -165,17 +181,28 @@ fn moon_with_a_read_only_token_reads_and_stores_nothing() -> Result<()> {
     let write = tokens.create(NAMESPACE, "write")?;
     let read = tokens.create(NAMESPACE, "read")?;
     let server = storage.serve.clone().flags(&tokens.flags()?).start()?;
-    workspace.configure(&server.url())?;
+    let url = server.url();
 
-    let refused = workspace.build(&read)?;
+    let refused = workspace.build(Cache::new(&url, &read))?;
     refused.demand(0)?;
     ensure!(refused.text.contains("403 Forbidden"), "{}", refused.text);
-    let first = workspace.build(&write)?;
+    let first = workspace.build(Cache::new(&url, &write))?;
     first.demand(0).context("what was refused was stored")?;
     first.demand_quiet()?;
-    workspace.build(&read)?.demand_hit(&first)?;
+    workspace
+        .build(Cache::new(&url, &read))?
+        .demand_hit(&first)?;
+    // The task's description names `.moon/workspace.yml`, so tasks configured otherwise are other tasks.
+    let named = Cache {
+        namespace: Some(NAMESPACE),
+        ..Cache::new(&url, &write)
+    };
+    let first = workspace.build(named)?;
+    first.demand(0)?;
+    first.demand_quiet()?;
+    workspace.build(named)?.demand_hit(&first)?;
     server.stop()?;
-    say("moon: read-only, 3 builds");
+    say("moon: read-only, 5 builds, 2 of them with the namespace by name");
     Ok(())
 }
 
@@ -187,15 +214,17 @@ fn moon_goes_on_without_a_cache_when_its_token_is_wrong() -> Result<()> {
     let tokens = Tokens::in_folder(storage.folder.path());
     let write = tokens.create(NAMESPACE, "write")?;
     let server = storage.serve.clone().flags(&tokens.flags()?).start()?;
-    workspace.configure(&server.url())?;
+    let url = server.url();
 
-    let first = workspace.build(&write)?;
+    let first = workspace.build(Cache::new(&url, &write))?;
     first.demand(0)?;
-    let wrong = workspace.build(tokens::UNKNOWN)?;
+    let wrong = workspace.build(Cache::new(&url, tokens::UNKNOWN))?;
     wrong.demand(0)?;
     ensure!(wrong.text.contains("401 Unauthorized"), "{}", wrong.text);
     ensure!(wrong.outputs == first.outputs, "the outputs differ");
-    workspace.build(&write)?.demand_hit(&first)?;
+    workspace
+        .build(Cache::new(&url, &write))?
+        .demand_hit(&first)?;
     server.stop()?;
     say("moon: a wrong token switches the cache off for a run");
     Ok(())

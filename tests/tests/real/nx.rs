@@ -1,7 +1,7 @@
 //! Real Nx 24.0.6 with its self-hosted remote cache: build, wipe, build again; the second build runs nothing.
 //!
 //! Nx takes a cache's word seriously: an answer it does not expect, or no answer, ends its run. So what a case demands is
-//! the exit code, how many tasks came from the cache, and what the user reads.
+//! the exit code, how many tasks came from the cache, and what the user reads. It is configured as `zim setup nx` says.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use zimcache_tests::process::{Tool, said};
 use zimcache_tests::relay::{Relay, killed_half_way};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
+use zimcache_tests::setup::Setup;
 use zimcache_tests::tokens::{self, Tokens};
 
 const VERSION: &str = "24.0.6";
@@ -69,23 +70,22 @@ impl Workspace {
         Ok(Workspace { repo, program })
     }
 
-    fn nx(&self, url: &str, token: &str) -> Tool {
+    fn nx(&self, url: &str, token: &str) -> Result<Tool> {
         let local = self.repo.beside("nx");
-        self.repo
-            .tool("node", BUILD_SECONDS)
-            .env("NX_SELF_HOSTED_REMOTE_CACHE_SERVER", url)
-            .env("NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN", token)
+        let tool = self.repo.tool("node", BUILD_SECONDS);
+        Ok(Setup::of("nx", url, token, None)?
+            .env(tool)
             .env("NX_NO_CLOUD", "true")
             .env("NX_DAEMON", "false")
             .env("NX_TUI", "false")
             .env("NX_CACHE_DIRECTORY", local.join("cache"))
             .env("NX_WORKSPACE_DATA_DIRECTORY", local.join("data"))
             .args([&self.program])
-            .args(["run-many", "--target=build", "--parallel=2"])
+            .args(["run-many", "--target=build", "--parallel=2"]))
     }
 
     fn build(&self, url: &str, token: &str) -> Result<Build> {
-        self.build_by(self.nx(url, token))
+        self.build_by(self.nx(url, token)?)
     }
 
     /// Wipes everything local and builds.
@@ -193,8 +193,10 @@ fn nx_ends_its_run_without_a_server_and_hits_again_when_it_is_back() -> Result<(
     let server = storage.serve.start()?;
     let again = workspace.build(&server.url(), "any")?;
     again.demand_hit(&first)?;
+    let nx = workspace.nx(&server.url(), "any")?;
     let with_slash = format!("{}/", server.url());
-    workspace.build(&with_slash, "any")?.demand_hit(&first)?;
+    let nx = nx.env("NX_SELF_HOSTED_REMOTE_CACHE_SERVER", with_slash);
+    workspace.build_by(nx)?.demand_hit(&first)?;
     server.stop()?;
     say("nx: 4 builds, one without a server, one by a URL with a slash at its end");
     Ok(())
@@ -260,7 +262,7 @@ fn nx_speaks_tls_with_an_authority_of_our_own() -> Result<()> {
     ensure!(url.starts_with("https://"), "{url}");
 
     let trusting = || {
-        let nx = workspace.nx(&url, "any");
+        let nx = workspace.nx(&url, "any")?;
         workspace.build_by(nx.env("SSL_CERT_FILE", certificates.authority()))
     };
     let first = trusting()?;

@@ -1,7 +1,7 @@
 //! Real Turborepo 2.11.11: build, wipe, build again; the second build runs nothing and restores every byte.
 //!
 //! Turborepo never fails a build over its cache, so what a case demands is how many tasks were cached. Local caches are
-//! wiped before every build.
+//! wiped before every build. The client is configured as `zim setup turbo` says.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use zimcache_tests::process::{Tool, said};
 use zimcache_tests::relay::{Relay, killed_half_way};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
+use zimcache_tests::setup::Setup;
 use zimcache_tests::tokens::{self, Tokens};
 
 const VERSION: &str = "2.11.11";
@@ -96,19 +97,18 @@ impl Workspace {
         self.repo.write("turbo.json", &config.to_string())
     }
 
-    fn turbo(&self, cache: Cache<'_>) -> Tool {
-        self.repo
-            .tool(&self.program, BUILD_SECONDS)
+    fn turbo(&self, cache: Cache<'_>) -> Result<Tool> {
+        let tool = self.repo.tool(&self.program, BUILD_SECONDS);
+        let setup = Setup::of("turbo", cache.url, cache.token, Some(cache.team))?;
+        Ok(setup
+            .env(tool)
             .env("TURBO_TELEMETRY_DISABLED", "1")
             .env("DO_NOT_TRACK", "1")
-            .env("TURBO_API", cache.url)
-            .env("TURBO_TOKEN", cache.token)
-            .env("TURBO_TEAM", cache.team)
-            .args(["run", "build", "--concurrency=2"])
+            .args(["run", "build", "--concurrency=2"]))
     }
 
     fn build(&self, cache: Cache<'_>) -> Result<Build> {
-        self.build_by(self.turbo(cache))
+        self.build_by(self.turbo(cache)?)
     }
 
     /// Wipes everything local and builds; turbo has to succeed.
@@ -126,7 +126,7 @@ impl Workspace {
     /// The tasks that a dry run expects to read from the server.
     fn dry_run(&self, cache: Cache<'_>) -> Result<usize> {
         self.repo.wipe(&[".turbo", "node_modules"])?;
-        let output = self.turbo(cache).args(["--dry=json"]).run_ok()?;
+        let output = self.turbo(cache)?.args(["--dry=json"]).run_ok()?;
         let plan: Value = serde_json::from_slice(&output.stdout)?;
         let tasks = plan["tasks"].as_array().context("the tasks of a dry run")?;
         let remote = |task: &&Value| task["cache"]["remote"] == true;
@@ -233,12 +233,12 @@ fn turbo_with_a_read_only_token_reads_and_stores_nothing() -> Result<()> {
     first.demand_quiet()?;
     let read_only = workspace.build(Cache::new(&url, &read))?;
     read_only.demand_hit(&first)?;
-    let by_flag = workspace.turbo(Cache::new(&url, &read));
+    let by_flag = workspace.turbo(Cache::new(&url, &read))?;
     let by_flag = by_flag.args(["--cache=local:rw,remote:r"]);
     workspace.build_by(by_flag)?.demand_hit(&first)?;
 
     workspace.repo.set_inputs(1)?;
-    let by_flag = workspace.turbo(Cache::new(&url, &read));
+    let by_flag = workspace.turbo(Cache::new(&url, &read))?;
     let by_flag = workspace.build_by(by_flag.args(["--cache=local:rw,remote:r"]))?;
     by_flag.demand(0)?;
     by_flag.demand_quiet().context("it uploads nothing")?;
@@ -318,25 +318,28 @@ fn turbo_signs_asks_before_it_calls_and_plans_with_remote_hits() -> Result<()> {
     let cache = Cache::new(&url, "any");
 
     ensure!(workspace.dry_run(cache)? == 0, "a hit in an empty cache");
-    let preflight = || workspace.turbo(cache).env("TURBO_PREFLIGHT", "true");
-    let first = workspace.build_by(preflight())?;
+    let preflight = || {
+        let turbo = workspace.turbo(cache)?;
+        workspace.build_by(turbo.env("TURBO_PREFLIGHT", "true"))
+    };
+    let first = preflight()?;
     first.demand(0)?;
     first.demand_quiet()?;
-    workspace.build_by(preflight())?.demand_hit(&first)?;
+    preflight()?.demand_hit(&first)?;
     let planned = workspace.dry_run(cache)?;
     ensure!(planned as u64 == TASKS, "{planned} tasks planned as hits");
 
     workspace.configure(true)?;
     let signed = |key: &str| {
-        let turbo = workspace.turbo(cache);
-        turbo.env("TURBO_REMOTE_CACHE_SIGNATURE_KEY", key)
+        let turbo = workspace.turbo(cache)?;
+        workspace.build_by(turbo.env("TURBO_REMOTE_CACHE_SIGNATURE_KEY", key))
     };
-    let unsigned = workspace.build_by(signed(KEY))?;
+    let unsigned = signed(KEY)?;
     unsigned
         .demand(0)
         .context("artifacts without a signature")?;
-    workspace.build_by(signed(KEY))?.demand_hit(&first)?;
-    let forged = workspace.build_by(signed(&KEY.to_uppercase()))?;
+    signed(KEY)?.demand_hit(&first)?;
+    let forged = signed(&KEY.to_uppercase())?;
     forged.demand(0).context("artifacts signed by another")?;
     server.stop()?;
     say("turbo: preflight, dry runs, signatures, 5 builds");
@@ -357,7 +360,7 @@ fn turbo_speaks_tls_with_an_authority_of_our_own() -> Result<()> {
 
     let cache = Cache::new(&url, "any");
     let trusting = || {
-        let turbo = workspace.turbo(cache);
+        let turbo = workspace.turbo(cache)?;
         workspace.build_by(turbo.env("SSL_CERT_FILE", certificates.authority()))
     };
     let first = trusting()?;

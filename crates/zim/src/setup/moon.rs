@@ -1,4 +1,5 @@
-//! moon's remote cache over HTTP: a block of `.moon/workspace.yml`. The namespace is its instance name.
+//! moon's remote cache over HTTP: a block of `.moon/workspace.yml`. The namespace is its instance name; an empty one
+//! leaves it to the token, which moon's own default, `moon-outputs`, would not.
 
 use http::Method;
 
@@ -8,16 +9,15 @@ use super::{
 };
 use crate::error::Result;
 
-/// The instance that moon names when it is told nothing.
-const INSTANCE: &str = "moon-outputs";
 const JSON: &str = "application/json";
 
 pub(super) fn snippet(cache: &Cache) -> Snippet {
-    let mut text = format!("remote:\n  api: http\n  host: '{}'\n", cache.server());
-    if let Some(namespace) = &cache.namespace {
-        let lines = format!("  cache:\n    instanceName: '{namespace}'\n");
-        text.push_str(&lines);
-    }
+    let instance = cache.namespace.as_ref();
+    let instance = instance.map_or_else(String::new, ToString::to_string);
+    let mut text = format!(
+        "remote:\n  api: http\n  host: '{}'\n  cache:\n    instanceName: '{instance}'\n",
+        cache.server()
+    );
     let variable = cache.token_variable();
     if variable.is_some() {
         text.push_str(&format!("  auth:\n    token: {TOKEN_VARIABLE}\n"));
@@ -42,7 +42,7 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
 
 /// As moon does it: its status, a blob, an action result in JSON.
 pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
-    let instance = probe.namespace().unwrap_or(INSTANCE);
+    let instance = probe.namespace().unwrap_or("");
     probe.expect(Method::GET, "/status", &[], &[], &[200, 404])?;
     let blob = probe.round_trip(&probe.own_path(&format!("/{instance}/cas/")), &[])?;
     if blob == Outcome::ReadOnly {
