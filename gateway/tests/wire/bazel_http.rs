@@ -12,7 +12,7 @@ use zimcache_proto::{
 use zimcache_store::memory::MemoryStore;
 use zimcache_types::{Digest, Function};
 
-use crate::support::{Failing, Failure, Server, get, put, sha256};
+use crate::support::{Failing, Failure, Server, get, guarded, put, sha256};
 
 const ACTION: &str = "00000000000000000000000000000000000000000000000000000000000000ac";
 
@@ -578,6 +578,18 @@ async fn the_status_page_is_there_for_clients_that_look() {
     assert_eq!(reply.status, 200);
     assert!(reply.text().contains("\"CurrSize\":0"), "{}", reply.text());
     assert_eq!(server.put("/status", b"x").await.status, 405);
+}
+
+#[tokio::test]
+async fn the_status_page_refuses_a_token_nobody_made_and_shows_moon_that_the_cache_is_not_for_it() {
+    let (policy, tokens) = guarded("team");
+    let server = Server::with_policy(policy).await;
+    let known = format!("Authorization: Bearer {}", tokens.read);
+    let reply = server.call("GET", "/status", &[&known], b"").await;
+    assert_eq!(reply.status, 200);
+    let unknown = "Authorization: Bearer zim_wrong";
+    let reply = server.call("GET", "/status", &[unknown], b"").await;
+    assert_eq!(reply.status, 401);
 }
 
 #[tokio::test]
