@@ -11,3 +11,4 @@ mod look_after;
 mod process;
 mod serve;
 mod settings;
+mod tokens;
