@@ -19,4 +19,4 @@ pub use admin::{
 pub use blob::{BlobStore, BlobWriter, CreateOptions, Touch};
 pub use entry::{Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Precondition};
 pub use error::{Error, Result};
-pub use reader::{ByteRange, ChunkSource, Reader};
+pub use reader::{ByteRange, ChunkSource, Encoding, Reader};

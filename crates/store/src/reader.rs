@@ -72,6 +72,20 @@ pub trait ChunkSource: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// `Corrupt` or `Disk`.
     fn read_blocking(&self, position: u64, end: u64) -> Result<Bytes>;
+
+    /// The whole value as zstd frames, if that is how it is stored.
+    fn zstd_form(&self) -> Option<Reader> {
+        None
+    }
+}
+
+/// In which form a reader yields a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it was put.
+    Identity,
+    /// zstd frames, one after the other; windows are at most 1 MiB.
+    Zstd,
 }
 
 /// A value, or a range of it, being read.
@@ -143,6 +157,24 @@ impl Reader {
         match &self.body {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::Source { position, .. } => self.range.end - position,
+        }
+    }
+
+    /// The stored form, for a caller that can take it: zstd frames when the reader is at the start of a full value that
+    /// is stored so, else the same reader. [`Reader::remaining_bytes`] is the length of what it yields.
+    pub fn into_stored(self) -> (Encoding, Reader) {
+        let full = self.range == (0..self.total);
+        let stored = match &self.body {
+            Body::Source {
+                source,
+                position: 0,
+                pending: None,
+            } if full => source.zstd_form(),
+            _ => None,
+        };
+        match stored {
+            Some(reader) => (Encoding::Zstd, reader),
+            None => (Encoding::Identity, self),
         }
     }
 

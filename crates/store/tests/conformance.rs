@@ -6,6 +6,7 @@ use zimcache_store::{
     memory::MemoryStore,
     testing::conformance::{self, Stores},
 };
+use zimcache_types::{ManualClock, Timestamp};
 
 #[test]
 fn the_reference_store_keeps_the_contract() {
@@ -13,11 +14,13 @@ fn the_reference_store_keeps_the_contract() {
         .build()
         .unwrap();
     runtime.block_on(conformance::run(&|| {
-        let store = Arc::new(MemoryStore::default());
+        let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
+        let store = Arc::new(MemoryStore::with_clock(clock.clone()));
         Stores {
             blobs: store.clone(),
             entries: store.clone(),
             admin: store,
+            clock,
             keep: None,
         }
     }));

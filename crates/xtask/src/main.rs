@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench`.
+//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench | policies`.
 //!
 //! Not part of the product: nothing here ships. Every chore reads the tree it is started in; none but `bench`
 //! (when it lacks a peer) needs a network.
@@ -12,6 +12,7 @@ mod edges;
 mod generate;
 mod numbers;
 mod pages;
+mod policies;
 mod source;
 mod tidy;
 mod tree;
@@ -39,6 +40,8 @@ enum Chore {
     },
     /// Measures ours beside others on this machine and writes `docs/benchmarks.md`.
     Bench(bench::Args),
+    /// Replays a trace of requests through eviction policies and prints how often each hits.
+    Policies(policies::Args),
 }
 
 fn main() -> Result<ExitCode> {
@@ -50,5 +53,6 @@ fn main() -> Result<ExitCode> {
         Chore::Numbers => Ok(numbers::run(&tree)),
         Chore::Gen { check } => generate::run(&tree, check),
         Chore::Bench(args) => bench::run(&tree.root, &args),
+        Chore::Policies(args) => policies::run(&args),
     }
 }

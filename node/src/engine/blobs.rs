@@ -13,8 +13,9 @@ use zimcache_store::{
 use zimcache_types::{Digest, Function, Hasher, Namespace};
 
 use super::{
+    codec::is_marked_compressed,
     lane::{Body, Outcome, Rule},
-    record::{Header, KeyClass, Kind, flag, record_len},
+    record::{Encoding, Header, KeyClass, Kind, flag, record_len},
     resume::Resume,
     retention::Age,
     shared::{Key, LaneId, Shared},
@@ -172,6 +173,7 @@ impl BlobStore for Blobs {
         let header = Header {
             kind: Kind::Blob,
             function: key.function,
+            encoding: Encoding::Identity,
             flags: flag::TOMBSTONE,
             namespace: key.namespace,
             part: 0,
@@ -191,7 +193,7 @@ impl BlobStore for Blobs {
 
 impl Blobs {
     /// Answered from RAM: fingerprint, size class and low bits of the size. A wrong digest passes once in 2^54; a
-    /// wrong size of a right hash passes if it is off by a multiple of 32 and less than an eighth.
+    /// wrong size of a right hash passes if it is off by a multiple of 32 and is not less than what is stored.
     fn in_index(&self, namespace: u32, digest: &Digest) -> Option<View> {
         let found = self.0.index.find(self.0.hash(&blob_key(namespace, digest)));
         found
@@ -227,7 +229,10 @@ impl Blobs {
             return false;
         }
         match view.kind {
-            slot::Kind::Blob => one_record && SizeClass::of(record_len(size as usize)) == view.size,
+            // Compressed, a record takes less than its value.
+            slot::Kind::Blob => {
+                one_record && view.size.bytes() <= SizeClass::of(record_len(size as usize)).bytes()
+            }
             _ => !one_record,
         }
     }
@@ -361,6 +366,7 @@ impl Writer {
         let mut header = Header {
             kind: Kind::Blob,
             function: self.key.function,
+            encoding: Encoding::Identity,
             flags: 0,
             namespace: self.key.namespace,
             part: 0,
@@ -373,9 +379,18 @@ impl Writer {
         let (lane, body) = match received {
             Received::Pieces(pieces, reserved) => {
                 _memory = reserved;
+                let (encoding, pieces) = self.shared.pack_pieces(pieces).await?;
+                header.encoding = encoding;
+                header.stored = pieces.iter().map(Bytes::len).sum::<usize>() as u32;
                 (LaneId::Small, Body::Pieces(pieces))
             }
-            Received::One(part) => (LaneId::Bulk, Body::Part(part)),
+            Received::One(part) => {
+                let opaque = is_marked_compressed(part.payload());
+                let (encoding, part) = self.shared.pack_part(part, opaque).await?;
+                header.encoding = encoding;
+                header.stored = part.filled() as u32;
+                (LaneId::Bulk, Body::Part(part))
+            }
             Received::Parts(parts) => {
                 let manifest = Bytes::copy_from_slice(&parts.encode());
                 header.kind = Kind::Manifest;

@@ -19,6 +19,8 @@ pub(crate) const READ_BYTES: usize = 256 << 10;
 const READ_CAPACITY: usize = READ_BYTES + 2 * PAGE;
 /// Read buffers kept for reuse.
 const READS_KEPT: usize = 64;
+/// Buffers for whole decoded records kept for reuse.
+const LARGE_KEPT: usize = 16;
 /// Smallest read that uses a pooled buffer.
 const POOLED_FROM: usize = 16 << 10;
 
@@ -30,7 +32,8 @@ pub(crate) struct Buffers {
     parts: Arc<Mutex<Vec<PageBuf>>>,
     parts_left: Arc<Semaphore>,
     small_left: Arc<Semaphore>,
-    reads: Arc<ReadPool>,
+    reads: Arc<Pool>,
+    large: Arc<Pool>,
 }
 
 /// Units of the semaphore for small bodies.
@@ -49,28 +52,38 @@ impl Buffers {
             parts: Arc::default(),
             parts_left: Arc::new(Semaphore::new(parts)),
             small_left: Arc::new(Semaphore::new(small)),
-            reads: Arc::default(),
+            reads: Pool::new(READ_CAPACITY, READS_KEPT),
+            large: Pool::new(record::MAX_PAYLOAD, LARGE_KEPT),
         }
     }
 
     /// Waits for the memory of one part.
     pub(crate) async fn part(&self) -> Result<PartBuf> {
         let permit = Arc::clone(&self.parts_left).acquire_owned().await;
-        let permit = permit.map_err(|_| Error::Stopping)?;
+        Ok(self.part_with(permit.map_err(|_| Error::Stopping)?))
+    }
+
+    /// The memory of one part, if there is some now.
+    pub(crate) fn part_at_once(&self) -> Option<PartBuf> {
+        let permit = Arc::clone(&self.parts_left).try_acquire_owned().ok()?;
+        Some(self.part_with(permit))
+    }
+
+    fn part_with(&self, permit: OwnedSemaphorePermit) -> PartBuf {
         let pages = self
             .parts
             .lock()
             .pop()
             .unwrap_or_else(|| PageBuf::zeroed(self.part_pages));
         let home = Arc::clone(&self.parts);
-        Ok(PartBuf {
+        PartBuf {
             pages: Some(pages),
             filled: 0,
             capacity: self.part_bytes,
             placed: false,
             home,
             _permit: permit,
-        })
+        }
     }
 
     /// Waits for the memory of a small body; held until the permit is dropped.
@@ -86,7 +99,7 @@ impl Buffers {
         length: usize,
         read: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
     ) -> Result<Option<Bytes>, E> {
-        if !(POOLED_FROM..=READ_CAPACITY).contains(&length) {
+        if !(POOLED_FROM..=record::MAX_PAYLOAD).contains(&length) {
             let mut buffer = vec![0; length];
             let Some(got) = read(&mut buffer)? else {
                 return Ok(None);
@@ -94,7 +107,12 @@ impl Buffers {
             buffer.truncate(got);
             return Ok(Some(buffer.into()));
         }
-        let mut buffer = self.reads.take();
+        let pool = if length <= READ_CAPACITY {
+            &self.reads
+        } else {
+            &self.large
+        };
+        let mut buffer = pool.take();
         let Some(got) = read(&mut buffer.bytes[..length])? else {
             return Ok(None);
         };
@@ -128,6 +146,22 @@ impl PartBuf {
     /// Whether no more fits.
     pub(crate) const fn is_full(&self) -> bool {
         self.filled == self.capacity
+    }
+
+    /// The payload as received.
+    pub(crate) fn payload(&self) -> &[u8] {
+        let at = payload_at(self.capacity);
+        let pages = self.pages.as_ref();
+        pages.map_or(&[], |pages| &pages.bytes()[at..at + self.filled])
+    }
+
+    /// Puts a shorter payload in the place of what was received.
+    pub(crate) fn replace(&mut self, payload: &[u8]) {
+        let at = payload_at(payload.len());
+        if let Some(pages) = &mut self.pages {
+            pages.bytes_mut()[at..at + payload.len()].copy_from_slice(payload);
+            (self.filled, self.placed) = (payload.len(), true);
+        }
     }
 
     /// Takes as much of `chunk` as fits; says how much.
@@ -171,13 +205,26 @@ impl Drop for PartBuf {
     }
 }
 
-#[derive(Debug, Default)]
-struct ReadPool(Mutex<Vec<Box<[u8]>>>);
+/// Buffers of one size.
+#[derive(Debug)]
+struct Pool {
+    capacity: usize,
+    most_kept: usize,
+    kept: Mutex<Vec<Box<[u8]>>>,
+}
 
-impl ReadPool {
+impl Pool {
+    fn new(capacity: usize, most_kept: usize) -> Arc<Pool> {
+        Arc::new(Pool {
+            capacity,
+            most_kept,
+            kept: Mutex::default(),
+        })
+    }
+
     fn take(self: &Arc<Self>) -> Pooled {
-        let kept = self.0.lock().pop();
-        let bytes = kept.unwrap_or_else(|| vec![0; READ_CAPACITY].into_boxed_slice());
+        let kept = self.kept.lock().pop();
+        let bytes = kept.unwrap_or_else(|| vec![0; self.capacity].into_boxed_slice());
         Pooled {
             bytes,
             home: Arc::clone(self),
@@ -187,7 +234,7 @@ impl ReadPool {
 
 struct Pooled {
     bytes: Box<[u8]>,
-    home: Arc<ReadPool>,
+    home: Arc<Pool>,
 }
 
 impl AsRef<[u8]> for Pooled {
@@ -198,8 +245,8 @@ impl AsRef<[u8]> for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let mut kept = self.home.0.lock();
-        if kept.len() < READS_KEPT {
+        let mut kept = self.home.kept.lock();
+        if kept.len() < self.home.most_kept {
             kept.push(std::mem::take(&mut self.bytes));
         }
     }

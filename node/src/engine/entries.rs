@@ -14,11 +14,12 @@ use zimcache_store::{
 use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace};
 
 use super::{
+    encoded::EncodedSource,
     entry_front::Front,
     lane::{Body, Outcome, Rule},
     namespaces::Fresh,
     read::{ATTEMPTS, Loaded, Lookup, Wait},
-    record::{Header, KeyClass, Kind, flag},
+    record::{Encoding, Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
     slot::{self, KeyHash, Location},
     upload::{Received, Target, Upload},
@@ -153,6 +154,7 @@ fn entry_header(key: &Key, kind: Kind) -> Header {
     Header {
         kind,
         function: key.function,
+        encoding: Encoding::Identity,
         flags: 0,
         namespace: key.namespace,
         part: 0,
@@ -177,7 +179,7 @@ impl Entries {
             reader
         } else {
             let value = payload.slice(value_at..);
-            Reader::from_bytes_range(&value, range.resolve(value.len() as u64)?)
+            self.inline_value(hash, loaded, value, range)?
         };
         Ok(Some(Entry {
             version: loaded.header.version,
@@ -185,6 +187,25 @@ impl Entries {
             meta: front.meta,
             value,
         }))
+    }
+}
+
+impl Entries {
+    fn inline_value(
+        &self,
+        hash: KeyHash,
+        loaded: &Loaded,
+        value: Bytes,
+        range: ByteRange,
+    ) -> Result<Reader> {
+        if loaded.header.encoding == Encoding::Identity {
+            let range = range.resolve(value.len() as u64)?;
+            return Ok(Reader::from_bytes_range(&value, range));
+        }
+        let total = loaded.header.raw_size;
+        let range = range.resolve(total)?;
+        let source = EncodedSource::of_entry(Arc::clone(&self.0), hash, loaded, value);
+        Ok(Reader::from_source(Arc::new(source), total, range))
     }
 }
 
@@ -219,6 +240,8 @@ impl EntryWriter for Writer {
         let mut _memory = None;
         match received {
             Received::Pieces(value, reserved) => {
+                let (encoding, value) = self.shared.pack_pieces(value).await?;
+                header.encoding = encoding;
                 pieces.extend(value);
                 _memory = reserved;
             }
@@ -314,7 +337,7 @@ impl Listing {
         if self.shared.is_over(&loaded.header, &loaded.view) {
             return Ok(None);
         }
-        let Some((front, value_at)) = Front::decode(&loaded.payload()) else {
+        let Some((front, _)) = Front::decode(&loaded.payload()) else {
             return Ok(None);
         };
         let listed = front.text.starts_with(&self.prefix)
@@ -322,15 +345,9 @@ impl Listing {
                 .after
                 .as_deref()
                 .is_none_or(|after| &*front.text > after);
-        let inline = loaded.header.kind == Kind::Entry;
-        let size_bytes = if inline {
-            (loaded.payload().len() - value_at) as u64
-        } else {
-            loaded.header.raw_size
-        };
         Ok(listed.then_some(EntryInfo {
             text: front.text,
-            size_bytes,
+            size_bytes: loaded.header.raw_size,
             version: loaded.header.version,
             created: front.created,
         }))

@@ -17,6 +17,12 @@ pub(crate) struct Front {
     pub(crate) meta: EntryMeta,
 }
 
+/// Where in a payload the value starts; `None` when there is no front.
+pub(crate) fn front_len(payload: &[u8]) -> Option<usize> {
+    let length = u32::from_le_bytes(payload.get(..4)?.try_into().ok()?) as usize;
+    (4..=payload.len()).contains(&length).then_some(length)
+}
+
 impl Front {
     /// The bytes in front of the value. Texts are bounded by [`EntryMeta::MAX_BYTES`] and the key's limit.
     pub(crate) fn encode(&self) -> Vec<u8> {

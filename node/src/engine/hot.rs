@@ -1,7 +1,7 @@
 //! Records in RAM that are read again and again: saves the copy out of the page cache and the second checksum.
 //!
-//! A record enters, verified, when it is read from the disk although it was used before; its bytes are then given
-//! out as they are. It is known by where it lies and by its segment's generation, so a record that moved, was
+//! A record enters, verified and decoded, when it is read from the disk although it was used before; its bytes are
+//! then given out as they are. It is known by where it lies and by its segment's generation, so a record that moved, was
 //! replaced or deleted is simply never asked for again. Bounded in bytes; what is not asked for leaves.
 
 use bytes::Bytes;
@@ -21,11 +21,11 @@ struct Place {
     offset: u64,
 }
 
-/// A verified record: its header, and its bytes from the first on.
+/// A verified record: its header, and its payload, decoded.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     pub(crate) header: Header,
-    pub(crate) record: Bytes,
+    pub(crate) payload: Bytes,
 }
 
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ struct ByBytes;
 
 impl Weighter<Place, Kept> for ByBytes {
     fn weight(&self, _: &Place, kept: &Kept) -> u64 {
-        (kept.record.len() + OVERHEAD) as u64
+        (kept.payload.len() + OVERHEAD) as u64
     }
 }
 
@@ -54,17 +54,16 @@ impl Hot {
     }
 
     /// Keeps a verified record that was used before.
-    pub(crate) fn offer(&self, segment: &Segment, offset: u64, header: &Header, record: &Bytes) {
+    pub(crate) fn offer(&self, segment: &Segment, offset: u64, header: &Header, payload: &Bytes) {
         let Some(cache) = &self.0 else { return };
-        let length = header.record_len().min(record.len());
-        if KEPT_BYTES.contains(&length) {
+        if KEPT_BYTES.contains(&payload.len()) {
             // A copy: the bytes at hand are part of a larger buffer that is wanted back.
-            let record = Bytes::copy_from_slice(&record[..length]);
+            let payload = Bytes::copy_from_slice(payload);
             cache.insert(
                 place(segment, offset),
                 Kept {
                     header: *header,
-                    record,
+                    payload,
                 },
             );
         }

@@ -1,7 +1,7 @@
 //! `store.meta`: identity and format of a store, two copies, a page each.
 //!
-//! Written once when the store is made; a later format version would be converted here. Capacity is not in it: a
-//! store opens with any `max-size`.
+//! Written when the store is made, and once more when a store of format 1 is opened: format 2 adds encoded records
+//! and a longer manifest, and reads everything of format 1. Capacity is not in it: a store opens with any `max-size`.
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -15,8 +15,10 @@ use super::{
 
 /// Name of the file.
 pub(crate) const NAME: &str = "store.meta";
-/// The format this build reads and writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The format this build writes.
+pub(crate) const FORMAT: u32 = 2;
+/// The oldest format it reads.
+pub(crate) const OLDEST_FORMAT: u32 = 1;
 
 const MAGIC: u64 = 0x3154_5f45_4843_4d5a; // "ZMCHE_T1"
 
@@ -43,6 +45,8 @@ pub(crate) struct Meta {
     pub(crate) segment_bytes: u64,
     /// When the store was made.
     pub(crate) created_millis: u64,
+    /// The format the file tells; records of all formats up to it may follow.
+    pub(crate) format: u32,
 }
 
 /// What a meta file turned out to be.
@@ -61,7 +65,7 @@ pub(crate) fn encode(meta: &Meta) -> PageBuf {
     let mut raw = Raw {
         magic: MAGIC.into(),
         crc: 0.into(),
-        format: FORMAT.into(),
+        format: meta.format.into(),
         store_id: meta.store_id,
         hash_key: meta.hash_key,
         segment_bytes: meta.segment_bytes.into(),
@@ -84,7 +88,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Found {
         if raw.magic.get() != MAGIC || crc(&raw.as_bytes()[12..]) != raw.crc.get() {
             continue;
         }
-        if raw.format.get() != FORMAT {
+        if !(OLDEST_FORMAT..=FORMAT).contains(&raw.format.get()) {
             return Found::Format(raw.format.get());
         }
         return Found::Current(Meta {
@@ -92,6 +96,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Found {
             hash_key: raw.hash_key,
             segment_bytes: raw.segment_bytes.get(),
             created_millis: raw.created_millis.get(),
+            format: raw.format.get(),
         });
     }
     Found::Damaged

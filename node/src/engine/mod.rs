@@ -4,6 +4,7 @@
 //! blobs.rs, entries.rs       the two contracts
 //! upload.rs, resume.rs       bodies coming in: pieces, parts, interrupted uploads
 //! lane.rs, tail.rs           group commit: decide, lay out, write, sync, publish, acknowledge
+//! codec.rs, packing.rs, encoded.rs   compression: whether and how, on the way in, on the way out
 //! read.rs, value.rs          records and large values going out, verified; those in RAM
 //! index.rs, slot.rs          where every live record lies: 16 bytes of RAM each
 //! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
@@ -23,8 +24,10 @@ pub(crate) mod batch;
 pub(crate) mod blobs;
 pub(crate) mod buffers;
 pub(crate) mod checksum;
+pub(crate) mod codec;
 pub(crate) mod collect;
 pub mod disk;
+pub(crate) mod encoded;
 pub(crate) mod entries;
 pub(crate) mod entry_front;
 pub(crate) mod hot;
@@ -36,6 +39,7 @@ pub(crate) mod meta;
 pub(crate) mod moving;
 pub(crate) mod namespaces;
 pub(crate) mod open;
+pub(crate) mod packing;
 pub mod page;
 pub(crate) mod read;
 pub(crate) mod reclaim;

@@ -11,7 +11,7 @@ use zimcache_types::{Digest, Function, Namespace};
 
 use super::{
     lane::{Body, Rule},
-    record::{Header, Kind, flag},
+    record::{Encoding, Header, Kind, flag},
     shared::{Key, LaneId, Shared},
 };
 
@@ -80,6 +80,7 @@ impl Shared {
         let header = Header {
             kind: Kind::Namespace,
             function: copy,
+            encoding: Encoding::Identity,
             flags: flag::KEEP,
             namespace: 0,
             part: number,

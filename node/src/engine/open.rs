@@ -19,6 +19,7 @@ use zimcache_types::{ByteSize, Clock};
 
 use super::{
     buffers::Buffers,
+    codec::Codec,
     disk::Disk,
     hot::Hot,
     index::Index,
@@ -267,6 +268,7 @@ fn build(
         lanes: [0, 1, 2, 3].map(|lane: usize| lane_ends[lane].clone()),
         buffers: Buffers::new(config.upload_memory.as_u64(), geometry.part_bytes),
         hot: Hot::new(config.hot_memory.as_u64()),
+        codec: Codec::new(config.compression),
         counters: Counters::default(),
         ledger: Ledger::default(),
         keeping: Keeping::default(),
@@ -318,6 +320,15 @@ fn read_or_make_meta(
             .read_at(&mut bytes, 0)
             .map_err(failed("read the store's meta file"))?;
         match meta::decode(&bytes[..read]) {
+            Found::Current(meta) if meta.format < meta::FORMAT => {
+                return write_meta(
+                    disk,
+                    Meta {
+                        format: meta::FORMAT,
+                        ..meta
+                    },
+                );
+            }
             Found::Current(meta) => return Ok(meta),
             Found::Format(found) => return Err(OpenError::Format { found }),
             Found::Damaged => {}
@@ -347,14 +358,24 @@ fn make_meta(config: &StoreConfig, disk: &dyn Disk, clock: &dyn Clock) -> Result
         hash_key,
         segment_bytes: segment_bytes(config)?,
         created_millis: clock.now().0,
+        format: meta::FORMAT,
     };
+    write_meta(disk, meta)
+}
+
+/// Writes both copies of the meta file; each lies in a page of its own, so one of old and new always passes.
+fn write_meta(disk: &dyn Disk, meta: Meta) -> Result<Meta, OpenError> {
+    let failed = |action| move |source| OpenError::Disk { action, source };
     let write = || {
-        let file = disk.create(meta::NAME)?;
+        let file = match disk.open(meta::NAME)? {
+            Some(file) => file,
+            None => disk.create(meta::NAME)?,
+        };
         file.write_at(&[meta::encode(&meta).as_pages()], 0)?;
         file.sync()?;
         disk.sync_names()
     };
-    write().map_err(failed("make the store's meta file"))?;
+    write().map_err(failed("write the store's meta file"))?;
     Ok(meta)
 }
 

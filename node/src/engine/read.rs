@@ -10,9 +10,11 @@ use zimcache_store::{Error, Reader, Result};
 
 use super::{
     buffers::READ_BYTES,
+    encoded::{AT_ONCE_BYTES, EncodedSource},
+    entry_front::front_len,
     index::TouchAt,
     page::{PAGE, PageBuf},
-    record::{self, Header, Kind},
+    record::{self, Encoding, Header, Kind},
     segment::Segment,
     shared::{Key, Shared},
     slot::{KeyHash, View},
@@ -35,23 +37,16 @@ pub(crate) struct Loaded {
     pub(crate) header: Header,
     pub(crate) view: View,
     pub(crate) segment: Arc<Segment>,
-    /// The record from its first byte: whole, or for a large blob only up to its payload.
-    pub(crate) record: Bytes,
+    /// The checksums of the payload's blocks.
+    pub(crate) sums: Bytes,
+    /// The payload, verified; not there for a large record, which is read through a source.
+    pub(crate) payload: Option<Bytes>,
 }
 
 impl Loaded {
-    /// Whether the payload is here, verified.
-    fn is_whole(&self) -> bool {
-        self.record.len() >= self.header.payload_offset() + self.header.stored as usize
-    }
-
-    /// The payload. Empty for a large blob, which is read through a source.
+    /// The payload. Empty for a large record, which is read through a source.
     pub(crate) fn payload(&self) -> Bytes {
-        if !self.is_whole() {
-            return Bytes::new();
-        }
-        let at = self.header.payload_offset();
-        self.record.slice(at..at + self.header.stored as usize)
+        self.payload.clone().unwrap_or_default()
     }
 }
 
@@ -75,16 +70,11 @@ enum Attempt {
 
 impl Attempt {
     /// A verified record, if it is the key's.
-    fn of(key: &Key, header: Header, view: View, segment: Arc<Segment>, record: Bytes) -> Attempt {
-        if Key::of(&header) != *key {
+    fn of(key: &Key, loaded: Loaded) -> Attempt {
+        if Key::of(&loaded.header) != *key {
             return Attempt::OtherKey;
         }
-        Attempt::Found(Box::new(Loaded {
-            header,
-            view,
-            segment,
-            record,
-        }))
+        Attempt::Found(Box::new(loaded))
     }
 }
 
@@ -155,7 +145,14 @@ impl Shared {
         };
         let length = length.min(segment.tail().saturating_sub(offset) as usize);
         if whole && let Some(kept) = self.hot.get(&segment, offset) {
-            return Ok(Attempt::of(key, kept.header, view, segment, kept.record));
+            let loaded = Loaded {
+                header: kept.header,
+                view,
+                segment,
+                sums: Bytes::new(),
+                payload: Some(kept.payload),
+            };
+            return Ok(Attempt::of(key, loaded));
         }
         let read = self
             .buffers
@@ -175,10 +172,53 @@ impl Shared {
             },
         };
         let (header, record) = bytes;
-        if whole && view.freq > 1 {
-            self.hot.offer(&segment, offset, &header, &record);
+        let at = header.payload_offset();
+        let mut loaded = Loaded {
+            header,
+            view,
+            segment,
+            sums: record.slice(record::HEADER..at),
+            payload: whole.then(|| record.slice(at..at + header.stored as usize)),
+        };
+        if whole && view.freq > 1 && !self.keep_hot(&mut loaded) {
+            return Ok(match wait {
+                Wait::No => Attempt::WouldWait,
+                Wait::Yes => Attempt::Damaged,
+            });
         }
-        Ok(Attempt::of(key, header, view, segment, record))
+        Ok(Attempt::of(key, loaded))
+    }
+
+    /// Offers a record that is read again and again to the RAM tier, decoded if it is small; `false` when it does not
+    /// decode. Decoded, because that serves fastest: a hit is neither read, nor checked, nor decoded again.
+    fn keep_hot(&self, loaded: &mut Loaded) -> bool {
+        let Some(payload) = &loaded.payload else {
+            return true;
+        };
+        let header = &mut loaded.header;
+        if header.encoding != Encoding::Identity {
+            // A part stays as it is stored: the zstd form of its value is made of that.
+            if header.raw_size > AT_ONCE_BYTES || header.kind == Kind::Part {
+                return true;
+            }
+            let Some((front, value)) = value_of(header, payload) else {
+                return false;
+            };
+            let Ok(decoded) = self.decode(header, &value) else {
+                return false;
+            };
+            let mut whole = Vec::with_capacity(front.len() + decoded.len());
+            whole.extend_from_slice(&front);
+            whole.extend_from_slice(&decoded);
+            (header.encoding, header.stored) = (Encoding::Identity, whole.len() as u32);
+            loaded.payload = Some(whole.into());
+        }
+        if let Some(payload) = &loaded.payload {
+            let offset = loaded.view.location.offset;
+            self.hot
+                .offer(&loaded.segment, offset, &loaded.header, payload);
+        }
+        true
     }
 
     /// A record failed twice: forget it, unless the slot has moved on. Says whether that settled it.
@@ -206,10 +246,14 @@ impl Shared {
                 .ok_or(Error::Corrupt("a manifest does not parse"))?;
             return Ok(self.parts_reader(parts, range));
         }
-        if loaded.is_whole() {
-            return Ok(Some(Reader::from_bytes_range(&loaded.payload(), range)));
-        }
         let total = loaded.header.raw_size;
+        if loaded.header.encoding != Encoding::Identity {
+            let source = EncodedSource::of_blob(Arc::clone(self), hash, loaded);
+            return Ok(Some(Reader::from_source(Arc::new(source), total, range)));
+        }
+        if let Some(payload) = &loaded.payload {
+            return Ok(Some(Reader::from_bytes_range(payload, range)));
+        }
         let source = RecordSource::new(Arc::clone(self), hash, loaded);
         Ok(Some(Reader::from_source(Arc::new(source), total, range)))
     }
@@ -228,6 +272,15 @@ impl Shared {
         }
         Some(Reader::from_source(Arc::new(source), parts.total, range))
     }
+}
+
+/// A payload as front and value: entries have a front, which is stored as it is.
+pub(crate) fn value_of(header: &Header, payload: &Bytes) -> Option<(Bytes, Bytes)> {
+    let front = match header.kind {
+        Kind::Entry => front_len(payload)?,
+        _ => 0,
+    };
+    Some((payload.slice(..front), payload.slice(front..)))
 }
 
 /// The same bytes, straight from the disk.

@@ -69,6 +69,30 @@ pub(crate) enum KeyClass {
     Namespace = 3,
 }
 
+/// How a record's value is stored. Numbers are on disk; 3 is kept for zstd frames as a client sent them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub(crate) enum Encoding {
+    /// As it is.
+    #[default]
+    Identity = 0,
+    /// One zstd frame.
+    Zstd = 1,
+    /// One LZ4 block.
+    Lz4 = 2,
+}
+
+impl Encoding {
+    pub(crate) const fn from_number(number: u8) -> Option<Encoding> {
+        match number {
+            0 => Some(Encoding::Identity),
+            1 => Some(Encoding::Zstd),
+            2 => Some(Encoding::Lz4),
+            _ => None,
+        }
+    }
+}
+
 /// Flag bits of a record.
 pub(crate) mod flag {
     /// Not yet in the durable tier: pinned.
@@ -111,6 +135,8 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     /// Digest function number, or the number of the entry kind.
     pub(crate) function: u8,
+    /// How the value is stored: the payload, or what is behind an entry's front.
+    pub(crate) encoding: Encoding,
     pub(crate) flags: u16,
     /// Number of the namespace.
     pub(crate) namespace: u32,
@@ -135,6 +161,16 @@ impl Header {
     /// Whether the record must survive every eviction.
     pub(crate) const fn is_pinned(&self) -> bool {
         self.flags & (flag::DIRTY | flag::HINT | flag::KEEP) != 0
+    }
+
+    /// Whether a value of this kind and size may be encoded: nothing is decoded to more than a record may hold.
+    fn encoding_is_plausible(&self) -> bool {
+        let has_value = matches!(self.kind, Kind::Blob | Kind::Part | Kind::Entry);
+        if self.encoding != Encoding::Identity {
+            return has_value && !self.is_tombstone() && self.raw_size <= MAX_PAYLOAD as u64;
+        }
+        let all_value = matches!(self.kind, Kind::Blob | Kind::Part) && !self.is_tombstone();
+        !all_value || self.raw_size == self.stored as u64
     }
 
     /// Payload bytes before compression.
@@ -182,7 +218,7 @@ pub(crate) fn seal(record: &mut [u8], header: &Header, salt: Salt, offset: u64) 
         crc: 0.into(),
         kind: header.kind as u8,
         function: header.function,
-        encoding: 0,
+        encoding: header.encoding as u8,
         spare: 0,
         flags: header.flags.into(),
         hint_targets: [0.into(); 2],
@@ -210,9 +246,10 @@ pub(crate) fn open(bytes: &[u8], salt: Salt, offset: u64) -> Option<Header> {
     if salted(salt, offset, [&raw.as_bytes()[8..], sums]) != raw.crc.get() {
         return None;
     }
-    Some(Header {
+    let header = Header {
         kind: Kind::from_number(raw.kind)?,
         function: raw.function,
+        encoding: Encoding::from_number(raw.encoding)?,
         flags: raw.flags.get(),
         namespace: raw.namespace.get(),
         part: raw.part.get(),
@@ -220,7 +257,8 @@ pub(crate) fn open(bytes: &[u8], salt: Salt, offset: u64) -> Option<Header> {
         raw_size: raw.raw_size.get(),
         version: raw.version.get(),
         key: raw.key,
-    })
+    };
+    header.encoding_is_plausible().then_some(header)
 }
 
 /// Whether the payload in `record` passes its checksums. The header must have passed [`open`].
@@ -247,6 +285,7 @@ mod tests {
         let header = Header {
             kind: Kind::Blob,
             function: 1,
+            encoding: Encoding::Lz4,
             flags: flag::DIRTY,
             namespace: 3,
             part: 0,

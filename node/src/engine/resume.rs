@@ -12,7 +12,7 @@ use zimcache_types::{Digest, EntryKind, Function, Hasher};
 use super::{
     lane::{Body, Rule},
     read::Loaded,
-    record::{Header, KeyClass, Kind, flag},
+    record::{Encoding, Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
     slot::KeyHash,
     upload::{Target, Upload},
@@ -100,6 +100,7 @@ impl Resume {
         Header {
             kind: Kind::Entry,
             function: self.key.function,
+            encoding: Encoding::Identity,
             flags,
             namespace: self.key.namespace,
             part: 0,
@@ -128,6 +129,7 @@ fn read_parts(
         upload,
         part_bytes: part_bytes as u32,
         total: u64::MAX,
+        zstd_bytes: 0,
         version: 0,
         namespace: target.namespace,
         function: target.function,

@@ -5,13 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use zimcache_store::{Progress, VerifyReport, admin::OnProgress};
 use zimcache_types::{Digest, Function, Hash, Hasher};
 
 use super::{
     blobs::blob_key,
-    read::read_whole,
-    record::{Header, Kind},
+    read::{read_whole, value_of},
+    record::{Encoding, Header, Kind},
     shared::{Key, Shared},
     slot::{self, KeyHash, View},
     value::read_parts_of,
@@ -131,11 +132,24 @@ impl Shared {
         if !self.hash(&Key::of(&header)).resembles(hash) {
             return Some("is another record than expected");
         }
+        let payload = match self.decoded_payload(&header, payload) {
+            Some(payload) => payload,
+            None => return Some("does not decode"),
+        };
         match header.kind {
             Kind::Blob if !blob_is_sound(&header, &payload) => Some("does not hash to its digest"),
             Kind::Manifest | Kind::EntryManifest => self.check_parts(view, &header),
             _ => None,
         }
+    }
+
+    /// The value of an encoded record, or the payload of another.
+    fn decoded_payload(&self, header: &Header, payload: Bytes) -> Option<Bytes> {
+        if header.encoding == Encoding::Identity {
+            return Some(payload);
+        }
+        let (_, value) = value_of(header, &payload)?;
+        self.decode(header, &value).ok()
     }
 
     /// Whether all parts of a value are there; what is in them is checked for each part.

@@ -26,7 +26,7 @@ use super::{
     checksum::{Salt, crc, salted},
     disk::DiskFile,
     page::{PAGE, PageBuf, round_up},
-    record::Header,
+    record::{Encoding, Header},
     retention::put_millis,
     slot::{KeyHash, SizeClass},
 };
@@ -192,11 +192,12 @@ impl TocRow {
         u64::from(self.offset_units.get()) * 8
     }
 
-    /// The record's header, but for part number and key, which a table of contents does not hold.
+    /// The record's header, but for encoding, part number and key, which a table of contents does not hold.
     pub(crate) fn header(&self) -> Option<Header> {
         Some(Header {
             kind: super::record::Kind::from_number(self.kind)?,
             function: self.function,
+            encoding: Encoding::Identity,
             flags: u16::from(self.flags),
             namespace: self.namespace.get(),
             part: 0,

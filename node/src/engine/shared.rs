@@ -21,6 +21,7 @@ use zimcache_types::{Clock, Namespace};
 
 use super::{
     buffers::Buffers,
+    codec::Codec,
     disk::Disk,
     hot::Hot,
     index::{Index, TouchAt},
@@ -28,7 +29,7 @@ use super::{
     ledger::Ledger,
     meta::Meta,
     read::read_around_cache,
-    record::{self, Header, KeyClass, Kind, flag},
+    record::{self, Encoding, Header, KeyClass, Kind, flag},
     retention::Keeping,
     segment::{Segment, SegmentTable},
     slot::{self, KeyHash, Location, View},
@@ -113,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) lanes: [mpsc::Sender<Message>; 4],
     pub(crate) buffers: Buffers,
     pub(crate) hot: Hot,
+    pub(crate) codec: Codec,
     pub(crate) counters: Counters,
     pub(crate) ledger: Ledger,
     pub(crate) keeping: Keeping,
@@ -413,6 +415,7 @@ impl View {
                 slot::Kind::Entry => Kind::Entry,
             },
             function: 0,
+            encoding: Encoding::Identity,
             flags: if self.tombstone { flag::TOMBSTONE } else { 0 },
             namespace: 0,
             part: 0,

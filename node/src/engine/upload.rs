@@ -12,12 +12,17 @@ use zimcache_store::{Error, Result};
 
 use super::{
     buffers::PartBuf,
+    codec::{is_marked_compressed, wrapped_len},
     lane::{Body, Outcome, Rule},
-    record::{Header, Kind},
+    packing::Packing,
+    record::{Encoding, Header, Kind},
     shared::{LaneId, Shared},
     slot::KeyHash,
     value::{PartsOf, part_key},
 };
+
+/// Parts of one upload with the codec while the next one is received.
+const PACKED_AHEAD: usize = 1;
 
 /// Whose value is being written, and its bounds.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +48,15 @@ pub(crate) struct Upload {
     /// Set once parts are being written.
     id: Option<[u8; 16]>,
     next_part: u32,
+    /// Parts being made smaller, in order.
+    packing: VecDeque<(Header, Packing)>,
     in_flight: VecDeque<oneshot::Receiver<Result<Outcome>>>,
+    /// The first part carries the mark of a compressed format: the others are not tried.
+    opaque: bool,
+    /// Bytes of the parts sent so far as zstd frames; `None` once one of them has none.
+    zstd_form: Option<u64>,
+    /// Whether any part was stored as zstd.
+    has_zstd: bool,
 }
 
 /// A value received in full; parts are synced.
@@ -66,7 +79,11 @@ impl Upload {
             part: None,
             id: None,
             next_part: 0,
+            packing: VecDeque::new(),
             in_flight: VecDeque::new(),
+            opaque: false,
+            zstd_form: Some(0),
+            has_zstd: false,
         }
     }
 
@@ -76,6 +93,8 @@ impl Upload {
         let total = u64::from(parts) * shared.geometry.part_bytes as u64;
         let mut upload = Upload::new(shared, target);
         (upload.id, upload.next_part, upload.total) = (Some(id), parts, total);
+        // How the parts that are there are stored is not known here.
+        upload.zstd_form = None;
         upload
     }
 
@@ -134,7 +153,7 @@ impl Upload {
                 self.send_part().await?;
             }
             if self.part.is_none() {
-                self.part = Some(self.shared.buffers.part().await?);
+                self.part = Some(self.buffer().await?);
             }
             let Some(part) = &mut self.part else {
                 return Err(Error::Stopping);
@@ -143,6 +162,15 @@ impl Upload {
             chunk = &chunk[taken..];
         }
         Ok(())
+    }
+
+    /// Memory for the next part. Who has to wait for it must hold none: all waiting for each other would be for ever.
+    async fn buffer(&mut self) -> Result<PartBuf> {
+        if let Some(part) = self.shared.buffers.part_at_once() {
+            return Ok(part);
+        }
+        self.submit_packed(0).await?;
+        self.shared.buffers.part().await
     }
 
     fn start_parts(&mut self) -> [u8; 16] {
@@ -162,6 +190,7 @@ impl Upload {
         let header = Header {
             kind: Kind::Part,
             function: self.target.function,
+            encoding: Encoding::Identity,
             flags: 0,
             namespace: self.target.namespace,
             part: self.next_part,
@@ -170,15 +199,46 @@ impl Upload {
             version: 0,
             key: part_key(id, self.target.owner),
         };
+        if self.next_part == 0 {
+            self.opaque = is_marked_compressed(part.payload());
+        }
         self.next_part += 1;
-        let hash = self.shared.hash(&super::shared::Key::of(&header));
-        let body = Body::Part(part);
-        let sent = self
-            .shared
-            .submit(LaneId::Bulk, hash, header, body, Rule::Newest)
-            .await?;
-        self.in_flight.push_back(sent);
+        let packing = self.shared.start_packing(part, self.opaque).await?;
+        self.packing.push_back((header, packing));
+        self.submit_packed(PACKED_AHEAD).await
+    }
+
+    /// Sends packed parts to the lane until at most so many are still with the codec.
+    async fn submit_packed(&mut self, left: usize) -> Result<()> {
+        while let Some((_, first)) = self.packing.front()
+            && (self.packing.len() > left || first.is_done())
+        {
+            let Some((mut header, packing)) = self.packing.pop_front() else {
+                return Ok(());
+            };
+            let (encoding, part) = packing.finish().await?;
+            (header.encoding, header.stored) = (encoding, part.filled() as u32);
+            self.note_frame(encoding, part.filled());
+            let hash = self.shared.hash(&super::shared::Key::of(&header));
+            let sent = self
+                .shared
+                .submit(LaneId::Bulk, hash, header, Body::Part(part), Rule::Newest)
+                .await?;
+            self.in_flight.push_back(sent);
+        }
         Ok(())
+    }
+
+    /// Adds up how long the value is as zstd frames.
+    fn note_frame(&mut self, encoding: Encoding, stored: usize) {
+        let frame = match encoding {
+            Encoding::Zstd => Some(stored),
+            Encoding::Identity => Some(wrapped_len(stored)),
+            Encoding::Lz4 => None,
+        };
+        self.has_zstd |= encoding == Encoding::Zstd;
+        let sum = |before: u64| frame.map(|frame| before + frame as u64);
+        self.zstd_form = self.zstd_form.and_then(sum);
     }
 
     /// Notices failures of parts that have been written meanwhile.
@@ -211,6 +271,7 @@ impl Upload {
             return Ok(Received::One(part));
         }
         self.send_part().await?;
+        self.submit_packed(0).await?;
         while let Some(sent) = self.in_flight.pop_front() {
             sent.await.unwrap_or(Err(Error::Stopping))?;
         }
@@ -218,6 +279,7 @@ impl Upload {
             upload: self.start_parts(),
             part_bytes: self.shared.geometry.part_bytes as u32,
             total: self.total,
+            zstd_bytes: self.zstd_form.filter(|_| self.has_zstd).unwrap_or(0),
             version: 0,
             namespace: self.target.namespace,
             function: self.target.function,

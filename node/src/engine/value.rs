@@ -7,21 +7,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use zimcache_store::{ChunkSource, Error, Result};
+use zimcache_store::{ChunkSource, Error, Reader, Result};
 
 use super::{
     checksum::{CHECKED_BLOCK, crc},
+    encoded::FramesSource,
+    entry_front::front_len,
     read::{Loaded, Lookup, Wait, read_around_cache, read_file, read_whole},
-    record::{self, Header, KeyClass},
+    record::{self, Encoding, Header, KeyClass},
     segment::Segment,
     shared::{Key, Newest, Shared},
     slot::{KeyHash, Location, View},
 };
 
 /// Most bytes of one chunk: small enough that what was read is still in the processor's cache when it is sent.
-const CHUNK_BYTES: u64 = 256 << 10;
-/// Bytes of [`PartsOf`] in a manifest.
-pub(crate) const ENCODED: usize = 20;
+pub(crate) const CHUNK_BYTES: u64 = 256 << 10;
+/// Bytes of [`PartsOf`] in a manifest, and of what format 1 had of it: all but the length of the zstd form.
+pub(crate) const ENCODED: usize = 28;
+const ENCODED_IN_FORMAT_1: usize = 20;
 
 /// Which parts make up a value.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,8 @@ pub(crate) struct PartsOf {
     pub(crate) upload: [u8; 16],
     pub(crate) part_bytes: u32,
     pub(crate) total: u64,
+    /// Bytes of all parts as zstd frames, those that are stored as they came wrapped in one; 0: none or not known.
+    pub(crate) zstd_bytes: u64,
     /// Version of the manifest; 0 while there is none.
     pub(crate) version: u64,
     pub(crate) namespace: u32,
@@ -41,14 +46,25 @@ impl PartsOf {
     /// What a manifest's payload holds of it; the rest is in the record's header.
     pub(crate) fn encode(&self) -> [u8; ENCODED] {
         let mut bytes = [0; ENCODED];
-        bytes[..16].copy_from_slice(&self.upload);
-        bytes[16..].copy_from_slice(&self.part_bytes.to_le_bytes());
+        bytes[..8].copy_from_slice(&self.zstd_bytes.to_le_bytes());
+        bytes[8..24].copy_from_slice(&self.upload);
+        bytes[24..].copy_from_slice(&self.part_bytes.to_le_bytes());
         bytes
     }
 
     /// Reads the end of a manifest's payload.
     pub(crate) fn decode(payload: &[u8], owner: KeyHash, header: &Header) -> Option<PartsOf> {
-        let bytes = payload.get(payload.len().checked_sub(ENCODED)?..)?;
+        let front = match header.kind {
+            record::Kind::EntryManifest => front_len(payload)?,
+            _ => 0,
+        };
+        let (zstd_bytes, bytes) = match payload.get(front..)? {
+            all if all.len() == ENCODED => {
+                (u64::from_le_bytes(all[..8].try_into().ok()?), &all[8..])
+            }
+            all if all.len() == ENCODED_IN_FORMAT_1 => (0, all),
+            _ => return None,
+        };
         let part_bytes = u32::from_le_bytes(bytes[16..].try_into().ok()?);
         if part_bytes == 0 || part_bytes as usize > record::MAX_PAYLOAD {
             return None;
@@ -57,6 +73,7 @@ impl PartsOf {
             upload: bytes[..16].try_into().ok()?,
             part_bytes,
             total: header.raw_size,
+            zstd_bytes,
             version: header.version,
             namespace: header.namespace,
             function: header.function,
@@ -213,27 +230,48 @@ impl Shared {
 
 /// A record whose payload is read in chunks.
 #[derive(Debug, Clone)]
-struct Extent {
+pub(crate) struct Extent {
     segment: Arc<Segment>,
     header: Header,
     location: Location,
     sums: Bytes,
+    /// The payload, if it was read with the header.
+    payload: Option<Bytes>,
 }
 
 impl Extent {
-    fn of(loaded: &Loaded) -> Extent {
+    pub(crate) fn of(loaded: &Loaded) -> Extent {
         Extent {
             segment: Arc::clone(&loaded.segment),
             header: loaded.header,
             location: loaded.view.location,
-            sums: loaded
-                .record
-                .slice(record::HEADER..loaded.header.payload_offset()),
+            sums: loaded.sums.clone(),
+            payload: loaded.payload.clone(),
         }
+    }
+
+    /// The whole payload as stored, verified; `None` when that would wait and must not.
+    pub(crate) fn read_all(&self, shared: &Shared, wait: Wait) -> Result<Option<Bytes>> {
+        if let Some(payload) = &self.payload {
+            return Ok(Some(payload.clone()));
+        }
+        let stored = u64::from(self.header.stored);
+        let mut all = Vec::with_capacity(stored as usize);
+        while (all.len() as u64) < stored {
+            let Some(bytes) = self.read(shared, all.len() as u64, stored, wait)? else {
+                return Ok(None);
+            };
+            all.extend_from_slice(&bytes);
+        }
+        Ok(Some(all.into()))
     }
 
     /// Verified payload bytes from `from`, at most up to `to`; `None` when that would wait and must not.
     fn read(&self, shared: &Shared, from: u64, to: u64, wait: Wait) -> Result<Option<Bytes>> {
+        if let Some(payload) = &self.payload {
+            let end = to.min(payload.len() as u64);
+            return Ok(Some(payload.slice(from as usize..end as usize)));
+        }
         let block = CHECKED_BLOCK as u64;
         let start = from / block * block;
         let stored = u64::from(self.header.stored);
@@ -287,10 +325,15 @@ pub(crate) struct RecordSource {
 
 impl RecordSource {
     pub(crate) fn new(shared: Arc<Shared>, hash: KeyHash, loaded: &Loaded) -> RecordSource {
+        RecordSource::of_extent(shared, hash, Extent::of(loaded))
+    }
+
+    /// The payload of a record as it is stored.
+    pub(crate) fn of_extent(shared: Arc<Shared>, hash: KeyHash, extent: Extent) -> RecordSource {
         RecordSource {
             shared,
             hash,
-            extent: Extent::of(loaded),
+            extent,
         }
     }
 }
@@ -314,7 +357,15 @@ impl ChunkSource for RecordSource {
 pub(crate) struct PartsSource {
     shared: Arc<Shared>,
     parts: PartsOf,
-    current: Mutex<Option<(u32, Extent)>>,
+    current: Mutex<Option<Piece>>,
+}
+
+/// The part that was read last.
+#[derive(Debug, Clone)]
+struct Piece {
+    number: u32,
+    extent: Extent,
+    decoded: Option<Bytes>,
 }
 
 impl PartsSource {
@@ -330,32 +381,71 @@ impl PartsSource {
     fn read(&self, position: u64, end: u64, wait: Wait) -> Result<Option<Bytes>> {
         let part_bytes = u64::from(self.parts.part_bytes);
         let part = (position / part_bytes) as u32;
-        let Some(extent) = self.extent(part, wait)? else {
+        let Some(piece) = self.piece(part, wait)? else {
             return Ok(None);
         };
         let base = u64::from(part) * part_bytes;
-        let to = (end - base).min(u64::from(extent.header.stored));
+        let to = (end - base).min(piece.extent.header.raw_size);
         if position - base >= to {
             return Err(self.lose_value("a part is shorter than its manifest says"));
         }
-        match extent.read(&self.shared, position - base, to, wait) {
-            Err(Error::Corrupt(what)) => {
-                self.shared.lose(
-                    self.shared.hash(&self.parts.key(part)),
-                    extent.location,
-                    "part",
-                );
-                Err(self.lose_value(what))
-            }
-            other => other,
-        }
+        let read = self.read_piece(&piece, position - base, to, wait);
+        read.map_err(|error| self.settle_damage(&piece, error))
     }
 
-    fn extent(&self, part: u32, wait: Wait) -> Result<Option<Extent>> {
-        if let Some((number, extent)) = &*self.current.lock()
-            && *number == part
+    fn read_piece(&self, piece: &Piece, from: u64, to: u64, wait: Wait) -> Result<Option<Bytes>> {
+        if piece.extent.header.encoding == Encoding::Identity {
+            return piece.extent.read(&self.shared, from, to, wait);
+        }
+        if let Some(decoded) = &piece.decoded {
+            let to = to.min(from + CHUNK_BYTES);
+            return Ok(Some(decoded.slice(from as usize..to as usize)));
+        }
+        if wait == Wait::No {
+            return Ok(None);
+        }
+        let stored = piece.extent.read_all(&self.shared, wait)?;
+        let stored = stored.ok_or(Error::Corrupt("a read that waits came back empty"))?;
+        let decoded = self.shared.decode(&piece.extent.header, &stored)?;
+        let piece = Piece {
+            decoded: Some(decoded),
+            ..piece.clone()
+        };
+        *self.current.lock() = Some(piece.clone());
+        self.read_piece(&piece, from, to, wait)
+    }
+
+    /// A damaged part is lost, and the value with it.
+    fn settle_damage(&self, piece: &Piece, error: Error) -> Error {
+        let Error::Corrupt(what) = error else {
+            return error;
+        };
+        let hash = self.shared.hash(&self.parts.key(piece.number));
+        self.shared.lose(hash, piece.extent.location, "part");
+        self.lose_value(what)
+    }
+
+    /// How many parts there are.
+    pub(crate) const fn count(&self) -> u32 {
+        self.parts.count()
+    }
+
+    /// A part as it is stored, waiting for the disk.
+    pub(crate) fn stored(&self, part: u32) -> Result<(Encoding, Bytes)> {
+        let empty = Error::Corrupt("a read that waits came back empty");
+        let Some(piece) = self.piece(part, Wait::Yes)? else {
+            return Err(empty);
+        };
+        let read = piece.extent.read_all(&self.shared, Wait::Yes);
+        let stored = read.map_err(|error| self.settle_damage(&piece, error))?;
+        Ok((piece.extent.header.encoding, stored.ok_or(empty)?))
+    }
+
+    fn piece(&self, part: u32, wait: Wait) -> Result<Option<Piece>> {
+        if let Some(piece) = &*self.current.lock()
+            && piece.number == part
         {
-            return Ok(Some(extent.clone()));
+            return Ok(Some(piece.clone()));
         }
         let key = self.parts.key(part);
         let touch = self.shared.touch_now(false);
@@ -364,9 +454,13 @@ impl PartsSource {
             .look_up(&key, self.shared.hash(&key), Some(touch), wait)?
         {
             Lookup::Found(loaded) => {
-                let extent = Extent::of(&loaded);
-                *self.current.lock() = Some((part, extent.clone()));
-                Ok(Some(extent))
+                let piece = Piece {
+                    number: part,
+                    extent: Extent::of(&loaded),
+                    decoded: None,
+                };
+                *self.current.lock() = Some(piece.clone());
+                Ok(Some(piece))
             }
             Lookup::WouldWait => Ok(None),
             Lookup::Absent => Err(self.lose_value("a part is missing")),
@@ -396,6 +490,12 @@ impl Drop for PartsSource {
 }
 
 impl ChunkSource for PartsSource {
+    fn zstd_form(&self) -> Option<Reader> {
+        let total = self.parts.zstd_bytes;
+        let source = FramesSource::new(Arc::clone(&self.shared), self.parts);
+        (total > 0).then(|| Reader::from_source(Arc::new(source), total, 0..total))
+    }
+
     fn read_now(&self, position: u64, end: u64) -> Result<Option<Bytes>> {
         self.read(position, end, Wait::No)
     }

@@ -21,7 +21,7 @@ use crate::{
         checksum::Salt,
         meta::{self, Meta},
         page::PAGE,
-        record::{self, Header, Kind},
+        record::{self, Encoding, Header, Kind},
         segment::{Class, SegmentHeader, TocRow, encode_footer, file_name},
         shared::{Key, hash_key},
     },
@@ -29,7 +29,7 @@ use crate::{
 
 /// Identity of every crafted store.
 pub(super) const STORE_ID: [u8; 16] = *b"a crafted store!";
-const HASH_KEY: [u8; 16] = [7; 16];
+pub(super) const HASH_KEY: [u8; 16] = [7; 16];
 /// Size of its segments.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 /// Salt of its first segment.
@@ -76,6 +76,7 @@ pub(super) fn recovery(data: &[u8]) {
         hash_key: HASH_KEY,
         segment_bytes: SEGMENT_BYTES,
         created_millis: 0,
+        format: meta::FORMAT,
     };
     disk.plant_file(meta::NAME, meta::encode(&meta).bytes());
     let mut source = Source(data);
@@ -194,10 +195,19 @@ fn arbitrary_record(source: &mut Source<'_>) -> (Header, Vec<u8>) {
         _ => (0..source.byte()).map(|_| source.byte()).collect(),
     };
     let stored = payload.len() as u32;
+    let function = source.byte() % 10;
+    let bits = source.byte();
+    let encodings = [
+        Encoding::Identity,
+        Encoding::Identity,
+        Encoding::Zstd,
+        Encoding::Lz4,
+    ];
     let header = Header {
         kind,
-        function: source.byte() % 10,
-        flags: u16::from(source.byte()) % 16,
+        function,
+        encoding: encodings[usize::from(bits >> 4) % encodings.len()],
+        flags: u16::from(bits % 16),
         namespace: u32::from(source.byte() % 3),
         part: source.word() as u32,
         stored,

@@ -31,7 +31,7 @@ use super::{
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("record", record),
     ("batch", batch_header),
     ("segment_header", segment_header),
@@ -39,8 +39,14 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("meta", store_meta),
     ("entry_front", entry_front),
     ("slot", slot),
+    ("frame", frame),
     ("recovery", recovery),
 ];
+
+/// A frame decodes to the size its record declares, or not at all.
+pub fn frame(data: &[u8]) {
+    super::codec::frame(data);
+}
 
 /// A record that passes describes itself, and only at its place.
 pub fn record(data: &[u8]) {

@@ -4,9 +4,12 @@
 //! everything in RAM.
 
 mod blocks;
+pub mod codec;
 mod crafted;
 pub mod decoders;
 mod fault;
+#[cfg(test)]
+mod hostile;
 mod rng;
 mod sim_disk;
 mod sim_file;

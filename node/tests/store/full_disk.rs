@@ -154,7 +154,7 @@ fn a_full_file_system_is_survived_and_used_again_once_there_is_room() {
         Node::open(&config(200), Arc::new(folder), clock()).unwrap()
     };
     let node = open();
-    let found = stores(&node);
+    let found = stores(&node, &clock());
     let body = |number: u64| pattern(number, 1_500_000);
     let put = async |number: u64| {
         let body = body(number);
@@ -192,7 +192,7 @@ fn a_full_file_system_is_survived_and_used_again_once_there_is_room() {
     node.close();
     let node = open();
     let digest = Digest::of(Function::Sha256, &body(1000));
-    let blob = runtime.block_on(stores(&node).blob(team(), &digest, ByteRange::Full));
+    let blob = runtime.block_on(stores(&node, &clock()).blob(team(), &digest, ByteRange::Full));
     assert!(blob.unwrap() == Some(body(1000)));
     node.close();
 }

@@ -6,7 +6,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
-use zimcache_config::StoreConfig;
+use zimcache_config::{Compression, StoreConfig};
 use zimcache_node::{Disk, Node, OpenError, testing::SimDisk};
 use zimcache_store::{StoreStats, testing::conformance::Stores};
 use zimcache_types::{ByteSize, ManualClock, Timestamp};
@@ -25,6 +25,20 @@ pub(crate) fn config(mib: u64) -> StoreConfig {
     }
 }
 
+/// The same store with a codec that the seed chooses.
+pub(crate) fn compressing(seed: u64, config: StoreConfig) -> StoreConfig {
+    let codecs = [
+        Compression::Off,
+        Compression::Auto,
+        Compression::Zstd,
+        Compression::Lz4,
+    ];
+    StoreConfig {
+        compression: codecs[seed as usize % codecs.len()],
+        ..config
+    }
+}
+
 /// A clock that shows some day of 2027.
 pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)))
@@ -37,11 +51,12 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 /// The contracts of a node.
-pub(crate) fn stores(node: &Node) -> Stores {
+pub(crate) fn stores(node: &Node, clock: &Arc<ManualClock>) -> Stores {
     Stores {
         blobs: node.blobs(),
         entries: node.entries(),
         admin: node.admin(),
+        clock: Arc::clone(clock),
         keep: None,
     }
 }
@@ -72,11 +87,11 @@ impl Rig {
         Ok(rig)
     }
 
-    /// A new store of 64 MiB on a disk whose reads sometimes have to wait.
+    /// A new store of 64 MiB on a disk whose reads sometimes have to wait; the seed chooses the codec, too.
     pub(crate) fn fresh(seed: u64) -> Rig {
         let disk = SimDisk::new(seed);
         disk.set_read_now_misses(100);
-        Rig::open(disk, config(64)).expect("a new store opens")
+        Rig::open(disk, compressing(seed, config(64))).expect("a new store opens")
     }
 
     fn start(&mut self) -> Result<(), OpenError> {
@@ -91,7 +106,7 @@ impl Rig {
     }
 
     pub(crate) fn stores(&self) -> Stores {
-        stores(self.node())
+        stores(self.node(), &self.clock)
     }
 
     pub(crate) fn stats(&self) -> StoreStats {

@@ -11,6 +11,7 @@
     reason = "tests report by panicking, and rows print what they did"
 )]
 
+mod compression;
 mod contract;
 mod crash;
 mod decoders;

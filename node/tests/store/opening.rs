@@ -286,7 +286,7 @@ fn a_new_store_reports_what_it_is() {
     let report = node.report();
     assert_eq!((report.blobs, report.entries, report.live_bytes), (0, 0, 0));
     assert!(report.capacity_bytes <= 64 << 20);
-    let found = stores(&node);
+    let found = stores(&node, &clock());
     let body = pattern(1, 300_000);
     let digest = Digest::of(Function::Sha256, &body);
     let put = found.put_blob(team(), &digest, &body, 999, CreateOptions::default());

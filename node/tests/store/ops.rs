@@ -10,7 +10,7 @@ use bytes::Bytes;
 use zimcache_node::testing::SimRng;
 use zimcache_store::{
     ByteRange, CreateOptions, EntryMeta, Error, GcOptions, Precondition, Touch,
-    testing::conformance::pattern,
+    testing::conformance::{Content, content},
 };
 use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
 
@@ -27,7 +27,7 @@ pub(crate) const SIZES: [u32; 16] = [
     4_194_304, 4_194_305, 300_000,
 ];
 
-static BYTES: LazyLock<Bytes> = LazyLock::new(|| pattern(1, 6 << 20));
+static BYTES: LazyLock<Bytes> = LazyLock::new(|| content(Content::Mixed, 1, 6 << 20));
 static DIGESTS: LazyLock<Vec<Digest>> = LazyLock::new(|| {
     (0..BLOBS)
         .map(|place| Digest::of(Function::Sha256, &Value::of_blob(place).bytes()))

@@ -76,7 +76,7 @@ fn restarts_on_a_real_disk_keep_everything() {
     for round in 0..20u64 {
         let disk = RealDisk::open(folder.path(), round % 2 == 0).unwrap();
         let node = Node::open(&config(64), Arc::new(disk), clock()).unwrap();
-        let found = stores(&node);
+        let found = stores(&node, &clock());
         assert_eq!(found.admin.stats().blobs, round);
         runtime.block_on(async {
             let body = pattern(round, 5000);

@@ -65,9 +65,13 @@ async fn task(shared: Arc<Shared>, number: u64) {
                     .await
                     .unwrap();
             }
-            13 if rng.permille(30) => {
-                drop(shared.stores.admin.gc(GcOptions::default()).await.unwrap())
-            }
+            13 if rng.permille(30) => shared
+                .stores
+                .admin
+                .gc(GcOptions::default())
+                .await
+                .map(drop)
+                .unwrap(),
             14 if rng.permille(30) => {
                 let report = shared.stores.admin.verify(Box::new(|_| {})).await.unwrap();
                 assert_eq!(report.damaged, 0, "{report:?}");
@@ -139,7 +143,7 @@ fn many_tasks_at_once_read_only_what_was_written() {
     let rig = Rig::fresh(1);
     let seconds = scaled(10);
     let shared = Arc::new(Shared {
-        stores: stores(rig.node()),
+        stores: stores(rig.node(), &rig.clock),
         blobs: blobs(),
         until: Instant::now() + Duration::from_secs(seconds),
         calls: AtomicU64::new(0),

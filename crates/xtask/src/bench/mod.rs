@@ -11,6 +11,7 @@
 
 mod check;
 mod client;
+mod compression;
 mod corpus;
 mod load;
 mod machine;
@@ -345,6 +346,7 @@ fn measure(
         Experiment::Index => store::index(bench, row),
         Experiment::StorePut { writers, size } => store::put(bench, row, writers, size),
         Experiment::StoreGet { readers } => store::get(bench, row, readers),
+        Experiment::Codec(mode) => compression::run(bench, row, mode),
         Experiment::CrossCheck(server) => check::run(bench, row, server),
     }?;
     let mut measured = BTreeMap::new();

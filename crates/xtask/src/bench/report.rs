@@ -229,7 +229,14 @@ fn detail_section(results: &Results, rows: &[Row]) -> String {
 /// What the memory rows noted beside their figure, as sentences.
 fn memory_lines(results: &Results) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for id in ["index-10m", "rss-1m", "rss-1m-restarted", "rss-streaming"] {
+    for id in [
+        "index-10m",
+        "rss-1m",
+        "rss-1m-restarted",
+        "rss-streaming",
+        "compression-zstd",
+        "compression-lz4",
+    ] {
         let Some(measured) = results.rows.get(id) else {
             continue;
         };

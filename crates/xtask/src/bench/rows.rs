@@ -2,6 +2,8 @@
 //!
 //! The first ten are the promise of the store and the server; the others say how the figures come about.
 
+use zimcache_config::Compression;
+
 use super::subject::Subject;
 
 const KIB: u64 = 1 << 10;
@@ -20,12 +22,14 @@ pub(super) enum Unit {
     Mib,
     /// Microseconds.
     Micros,
+    /// MiB of payload per second.
+    MibPerSecond,
 }
 
 impl Unit {
     /// Whether a larger figure is the better one.
     pub(super) fn more_is_better(self) -> bool {
-        self == Unit::PerSecond
+        matches!(self, Unit::PerSecond | Unit::MibPerSecond)
     }
 
     /// Its name.
@@ -36,6 +40,7 @@ impl Unit {
             Unit::BytesPerEntry => "bytes per entry",
             Unit::Mib => "MiB",
             Unit::Micros => "µs",
+            Unit::MibPerSecond => "MiB/s",
         }
     }
 }
@@ -101,6 +106,8 @@ pub(super) enum Experiment {
         /// Threads that read.
         readers: usize,
     },
+    /// The store's codecs on build outputs.
+    Codec(Compression),
     /// Our generator against wrk, on one server.
     CrossCheck(Subject),
 }
@@ -169,6 +176,7 @@ pub(super) fn all() -> Vec<Row> {
     rows.extend(latency_rows());
     rows.extend(histogram_rows());
     rows.extend(store_rows());
+    rows.extend(codec_rows());
     rows.extend(check_rows());
     rows
 }
@@ -350,6 +358,27 @@ fn store_rows() -> Vec<Row> {
         rows.push(row.goal(files, 3.0));
     }
     rows
+}
+
+fn codec_rows() -> Vec<Row> {
+    let row = |id, title, mode| {
+        let experiment = Experiment::Codec(mode);
+        Row::new(id, title, Unit::MibPerSecond, &[Subject::Store], experiment)
+    };
+    vec![
+        row(
+            "compression-zstd",
+            "zstd on build outputs, one core",
+            Compression::Zstd,
+        )
+        .goal(None, 190.0),
+        row(
+            "compression-lz4",
+            "LZ4 on build outputs, one core",
+            Compression::Lz4,
+        )
+        .goal(None, 477.0),
+    ]
 }
 
 fn check_rows() -> Vec<Row> {

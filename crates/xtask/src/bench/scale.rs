@@ -29,6 +29,8 @@ pub(super) struct Scale {
     pub(super) stream_bytes: u64,
     /// Blobs drawn from the size histogram.
     pub(super) histogram_blobs: usize,
+    /// Most bytes of each kind of build output.
+    pub(super) codec_bytes: usize,
     /// Measured time of a store row.
     pub(super) store_measure: Duration,
 }
@@ -46,6 +48,7 @@ impl Scale {
             streams: 64,
             stream_bytes: 256 << 20,
             histogram_blobs: 5_000,
+            codec_bytes: 64 << 20,
             store_measure: Duration::from_millis(1_500),
         }
     }
@@ -62,6 +65,7 @@ impl Scale {
             streams: 8,
             stream_bytes: 16 << 20,
             histogram_blobs: 500,
+            codec_bytes: 4 << 20,
             store_measure: Duration::from_millis(300),
         }
     }

@@ -14,12 +14,13 @@ mod admin;
 mod blobs;
 mod entries;
 mod large;
+mod retention;
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, cell::Cell, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
+use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, ManualClock, Namespace};
 
 use crate::{
     BlobStore, ByteRange, CreateOptions, EntryMeta, EntryStore, Precondition, Result, StoreAdmin,
@@ -35,6 +36,8 @@ pub struct Stores {
     pub entries: Arc<dyn EntryStore>,
     /// Its figures.
     pub admin: Arc<dyn StoreAdmin>,
+    /// The clock it reads.
+    pub clock: Arc<ManualClock>,
     /// Whatever has to live as long.
     pub keep: Option<Box<dyn KeepAlive>>,
 }
@@ -60,16 +63,42 @@ pub const SIZES: [usize; 12] = [
     (4 << 20) + 1,
 ];
 
-/// Runs every check on a store of its own.
+/// What the bodies of the checks are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Bytes that no codec makes smaller.
+    Noise,
+    /// Lines of text.
+    Text,
+    /// Stretches of both.
+    Mixed,
+}
+
+thread_local! {
+    static CONTENT: Cell<Content> = const { Cell::new(Content::Noise) };
+}
+
+/// Runs every check on a store of its own, with bodies that do not compress.
 ///
 /// # Panics
 /// At the end, when the store broke its contract, with the names of all broken promises.
 pub async fn run(make: &dyn Fn() -> Stores) {
+    run_with(Content::Noise, make).await;
+}
+
+/// Runs every check on a store of its own. Needs a runtime that stays on this thread.
+///
+/// # Panics
+/// At the end, when the store broke its contract, with the names of all broken promises.
+pub async fn run_with(content: Content, make: &dyn Fn() -> Stores) {
+    CONTENT.set(content);
     let mut broken = Vec::new();
     blobs::run(make, &mut broken).await;
     large::run(make, &mut broken).await;
     entries::run(make, &mut broken).await;
     admin::run(make, &mut broken).await;
+    retention::run(make, &mut broken).await;
+    CONTENT.set(Content::Noise);
     assert!(broken.is_empty(), "broken promises: {broken:#?}");
 }
 
@@ -97,15 +126,32 @@ async fn judge(name: &str, check: impl Future<Output = ()>, broken: &mut Vec<Str
     }
 }
 
-/// So many bytes that differ from place to place and from seed to seed.
+/// So many bytes that differ from place to place and from seed to seed, of the kind the checks are run with.
 pub fn pattern(seed: u64, len: usize) -> Bytes {
+    content(CONTENT.get(), seed, len)
+}
+
+/// So many bytes of a kind that differ from place to place and from seed to seed.
+pub fn content(kind: Content, seed: u64, len: usize) -> Bytes {
+    const TEXT_BYTES: usize = 160 << 10;
+    const CYCLE_BYTES: usize = TEXT_BYTES + (224 << 10);
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
+    let mut bytes = Vec::with_capacity(len + 64);
     while bytes.len() < len {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        let text = match kind {
+            Content::Noise => false,
+            Content::Text => true,
+            Content::Mixed => bytes.len() % CYCLE_BYTES < TEXT_BYTES,
+        };
+        if text {
+            let line = format!("{state:016x}: pub fn item(value: &Value) -> Result<()> {{\n");
+            bytes.extend_from_slice(line.as_bytes());
+        } else {
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
     }
     bytes.truncate(len);
     bytes.into()
@@ -148,6 +194,13 @@ impl Stores {
             keep: Some(Box::new(keep)),
             ..self
         }
+    }
+
+    /// The same, keeping one more thing alive.
+    #[must_use]
+    pub fn with(mut self, more: impl KeepAlive) -> Stores {
+        let kept = self.keep.take();
+        self.kept_by((kept, more))
     }
 
     /// Uploads a blob in chunks of this size.
