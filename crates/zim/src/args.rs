@@ -4,11 +4,14 @@
 mod client;
 mod token;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use zimcache_config::ServeConfig;
+use zimcache_config::{
+    ServeConfig,
+    human::{DurationError, parse_duration},
+};
 use zimcache_types::ByteSize;
 
 pub(crate) use self::client::{
@@ -103,7 +106,8 @@ Examples:
 const STATS_EXAMPLES: &str = "\
 Examples:
   zim cache stats
-  zim cache stats --metric hit-rate
+  zim cache stats --metric hit-rate --window 7d
+  zim cache stats --metric top
   zim cache stats --url http://cache.example:8080 --json
   zim cache stats --storage /var/lib/zimcache        (while no server uses it)";
 
@@ -111,6 +115,8 @@ const GC_EXAMPLES: &str = "\
 Examples:
   zim cache gc                      compact only
   zim cache gc --target 50GB        evict until at most 50 GB are live
+  zim cache gc --older-than 30d --dry-run
+  zim cache gc --namespace pr-17 --older-than 7d
   zim cache gc --storage /var/lib/zimcache --target 10GB   (while no server uses it)";
 
 const VERIFY_EXAMPLES: &str = "\
@@ -239,6 +245,11 @@ fn about(flag: &str) -> String {
     }
 }
 
+/// Reads a duration as settings have them.
+fn duration(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text)
+}
+
 /// Which store a command is about.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
@@ -259,6 +270,8 @@ pub(crate) enum Metric {
     HitRate,
     /// What is stored, and how the disk is used
     Storage,
+    /// Which tools and namespaces use the cache most
+    Top,
 }
 
 /// Flags of `zim cache stats`.
@@ -267,6 +280,9 @@ pub(crate) struct StatsArgs {
     /// Show only these figures
     #[arg(long, value_name = "METRIC")]
     pub(crate) metric: Option<Metric>,
+    /// Count the last 7d, 24h and so on, instead of since the start of the server
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "storage")]
+    pub(crate) window: Option<Duration>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -277,6 +293,12 @@ pub(crate) struct GcArgs {
     /// Evict until at most so many bytes are live, such as 50GB; without it, nothing is evicted
     #[arg(long = "target", value_name = "SIZE")]
     pub(crate) target_size: Option<ByteSize>,
+    /// Remove what was put longer ago, such as 30d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) older_than: Option<Duration>,
+    /// Change nothing, say what would be freed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }

@@ -48,11 +48,10 @@ fn list(settings: &Settings) -> String {
         };
         rows.push((key.as_str(), text));
     }
-    let mut text = output::table(&rows);
     if let Some(path) = settings.path() {
-        text.extend(["  file             ", &path.to_string_lossy(), "\n"]);
+        rows.push(("file", path.display().to_string()));
     }
-    text
+    output::table(&rows)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `zim cache gc`: compacts, evicts down to a target, says what was freed.
+//! `zim cache gc`: compacts, removes what is old, evicts down to a target, says what was freed or would be.
 
 use std::process::ExitCode;
 
@@ -9,15 +9,19 @@ use zimcache_types::ByteSize;
 use crate::{
     args::GcArgs,
     error::{Error, Result},
-    output,
+    output, settings,
     target::Target,
 };
 
 /// Runs it.
 pub(crate) fn run(args: &GcArgs) -> Result<ExitCode> {
+    let namespace = args.target.server.namespace.as_deref();
     let options = GcOptions {
         target_bytes: args.target_size.map(ByteSize::as_u64),
-        ..GcOptions::default()
+        older_than: args.older_than,
+        // Only one that was written down: a namespace in somebody's settings must not halve what they asked for.
+        namespace: namespace.map(settings::namespace_of).transpose()?,
+        dry_run: args.dry_run,
     };
     let report = match Target::of(&args.target)? {
         Target::Server(server) => {
@@ -42,11 +46,21 @@ fn describe(report: &GcReport) -> String {
         output::counted(report.evicted_records, "record", "records"),
         output::bytes(report.evicted_bytes)
     );
+    let expired = format!(
+        "{}, {}",
+        output::counted(report.expired_records, "record", "records"),
+        output::bytes(report.expired_bytes)
+    );
+    let title = match report.dry_run {
+        true => format!("Would free {}", output::bytes(freed)),
+        false => format!("Freed {}", output::bytes(freed)),
+    };
     output::table(&[
-        ("", format!("Freed {}", output::bytes(freed))),
+        ("", title),
         ("live before", output::bytes(report.before_bytes)),
         ("live after", output::bytes(report.after_bytes)),
         ("evicted", evicted),
+        ("too old", expired),
         ("compacted", output::bytes(report.compacted_bytes)),
     ])
 }
@@ -65,6 +79,11 @@ mod tests {
             compacted_bytes: 5 << 20,
             ..GcReport::default()
         };
+        let dry = GcReport {
+            dry_run: true,
+            ..report
+        };
+        assert!(describe(&dry).starts_with("Would free 2GiB\n"));
         let text = describe(&report);
         assert!(text.starts_with("Freed 2GiB\n"), "{text}");
         assert!(

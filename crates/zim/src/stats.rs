@@ -1,6 +1,7 @@
 //! `zim cache stats`: hit rates and storage figures, of a running server or of a store in a folder.
 //!
-//! Look-ups are counted by a server since it started; a folder has none. In JSON, both sides use the same names.
+//! Look-ups are counted by a server, since it started or over a window of its history; a folder has none. In JSON, both
+//! sides use the same names.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -11,7 +12,7 @@ use zimcache_store::StoreStats;
 use crate::{
     args::{Metric, StatsArgs},
     error::{Error, Result},
-    output,
+    ls, output,
     target::Target,
 };
 
@@ -24,6 +25,41 @@ struct Lookups {
     requests: u64,
     connections: u64,
     uptime_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    window: Option<Windowed>,
+}
+
+/// What it counted over the last so many seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Windowed {
+    seconds: u64,
+    #[serde(flatten)]
+    counted: Counted,
+}
+
+/// Counts of something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Counted {
+    hits: u64,
+    misses: u64,
+    hit_rate: Option<f64>,
+    served_bytes: u64,
+    stored_bytes: u64,
+}
+
+/// Who uses the cache most, the first the most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Top {
+    tools: Vec<Ranked>,
+    namespaces: Vec<Ranked>,
+}
+
+/// A tool or a namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Ranked {
+    name: String,
+    #[serde(flatten)]
+    counted: Counted,
 }
 
 /// Figures of a server or, without look-ups, of a folder.
@@ -38,23 +74,63 @@ struct Stats {
 /// Runs it.
 pub(crate) fn run(args: &StatsArgs) -> Result<ExitCode> {
     let offline = args.target.storage.is_some();
-    if offline && args.metric == Some(Metric::HitRate) {
+    if offline && matches!(args.metric, Some(Metric::HitRate | Metric::Top)) {
         return Err(Error::OfflineHitRate);
     }
+    let window = args.window.map(duration_text);
+    let query = ls::query(&[("window", window.as_deref())]);
     let stats = match Target::of(&args.target)? {
-        Target::Server(server) => parse(&server.get("/api/v1/stats")?)?,
+        Target::Server(server) if args.metric == Some(Metric::Top) => {
+            return print_top(
+                &server.get(&format!("/api/v1/top{query}"))?,
+                args.target.json,
+            );
+        }
+        Target::Server(server) => parse(&server.get(&format!("/api/v1/stats{query}"))?)?,
         Target::Store(store) => Stats {
             lookups: None,
             store: store.run(async |admin| Ok(admin.stats()))?,
         },
     };
     match (args.target.json, args.metric) {
-        (true, None) => output::print_json(&stats)?,
+        (true, None | Some(Metric::Top)) => output::print_json(&stats)?,
         (true, Some(Metric::HitRate)) => output::print_json(&stats.lookups)?,
         (true, Some(Metric::Storage)) => output::print_json(&stats.store)?,
         (false, metric) => output::print(&describe(&stats, metric))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_top(answer: &[u8], as_json: bool) -> Result<ExitCode> {
+    let top: Top =
+        serde_json::from_slice(answer).map_err(|error| Error::Answer(error.to_string()))?;
+    if as_json {
+        output::print_json(&top)?;
+    } else {
+        output::print(&describe_top(&top))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe_top(top: &Top) -> String {
+    let mut rows = vec![("", "Tools, most used first".to_owned())];
+    rows.extend(top.tools.iter().map(ranked_row));
+    rows.push(("", "Namespaces, most used first".to_owned()));
+    rows.extend(top.namespaces.iter().map(ranked_row));
+    output::table(&rows)
+}
+
+fn ranked_row(ranked: &Ranked) -> (&str, String) {
+    let counted = &ranked.counted;
+    let all = counted.hits + counted.misses;
+    let text = format!(
+        "{}, {} hits, {} served, {} stored",
+        output::counted(all, "look-up", "look-ups"),
+        output::percent(counted.hits, all),
+        output::bytes(counted.served_bytes),
+        output::bytes(counted.stored_bytes),
+    );
+    (&ranked.name, text)
 }
 
 fn parse(answer: &[u8]) -> Result<Stats> {
@@ -80,6 +156,9 @@ fn describe(stats: &Stats, metric: Option<Metric>) -> String {
 fn lookup_rows(lookups: &Lookups) -> Vec<(&'static str, String)> {
     let all = lookups.hits + lookups.misses;
     let uptime = duration_text(Duration::from_secs(lookups.uptime_seconds));
+    if let Some(window) = &lookups.window {
+        return window_rows(window);
+    }
     vec![
         ("", format!("Hit rate since the start, {uptime} ago")),
         ("hit rate", output::percent(lookups.hits, all)),
@@ -88,6 +167,30 @@ fn lookup_rows(lookups: &Lookups) -> Vec<(&'static str, String)> {
         ("requests", output::count(lookups.requests)),
         ("connections", output::count(lookups.connections)),
     ]
+}
+
+fn window_rows(window: &Windowed) -> Vec<(&'static str, String)> {
+    let counted = &window.counted;
+    let length = rough(window.seconds);
+    vec![
+        ("", format!("Hit rate of the last {length}")),
+        (
+            "hit rate",
+            output::percent(counted.hits, counted.hits + counted.misses),
+        ),
+        ("hits", output::count(counted.hits)),
+        ("misses", output::count(counted.misses)),
+        ("served", output::bytes(counted.served_bytes)),
+        ("stored", output::bytes(counted.stored_bytes)),
+    ]
+}
+
+/// A window's length: a server counts in steps, so it is seldom exactly what was asked for.
+fn rough(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = UNITS.into_iter().find(|(length, _)| seconds >= *length);
+    let (length, name) = unit.unwrap_or((1, "s"));
+    format!("{}{name}", (seconds + length / 2) / length)
 }
 
 fn storage_rows(store: &StoreStats) -> Vec<(&'static str, String)> {
@@ -141,6 +244,22 @@ mod tests {
             storage.contains("blobs") && !storage.contains("hits"),
             "{storage}"
         );
+    }
+
+    #[test]
+    fn a_window_takes_the_place_of_the_start_and_the_most_used_come_with_their_figures() {
+        let counted = r#""hits":1,"misses":3,"hit_rate":0.25,"served_bytes":2048,"stored_bytes":0"#;
+        let windowed = format!(r#","window":{{"seconds":606941,{counted}}}}}"#);
+        let answer = ANSWER.trim_end_matches('}').to_owned() + &windowed;
+        let text = describe(&parse(answer.as_bytes()).unwrap(), Some(Metric::HitRate));
+        assert!(
+            text.contains("last 7d") && text.contains("25.0 %"),
+            "{text}"
+        );
+        let top = format!(r#"{{"tools":[{{"name":"gradle",{counted}}}],"namespaces":[]}}"#);
+        let text = describe_top(&serde_json::from_str(&top).unwrap());
+        let row = "gradle  4 look-ups, 25.0 % hits, 2KiB served, 0B stored";
+        assert!(text.contains(row), "{text}");
     }
 
     #[test]

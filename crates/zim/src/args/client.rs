@@ -194,8 +194,8 @@ pub(crate) enum Format {
 /// Flags of `zim setup`.
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
-    /// Which tool; "zim setup list" names them
-    #[arg(value_name = "TOOL")]
+    /// Which tool; list names them all
+    #[arg(value_name = "TOOL", value_parser = crate::setup::names())]
     pub(crate) tool: String,
     /// How to print
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]

@@ -22,6 +22,7 @@ mod zim;
 
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use zimcache_config::Environment;
 
 use self::{
@@ -75,9 +76,22 @@ tools! {
     "zim" [], "zim itself", zim;
 }
 
+/// Names every tool instead of setting one up.
+const LIST: &str = "list";
+
+/// What may be typed as a tool, for help and completions.
+pub(crate) fn names() -> PossibleValuesParser {
+    let tools = TOOLS.iter().map(|tool| {
+        let value = PossibleValue::new(tool.name).help(tool.title);
+        value.aliases(tool.aliases)
+    });
+    let list = PossibleValue::new(LIST).help("the names of all of these");
+    PossibleValuesParser::new(tools.chain([list]).collect::<Vec<_>>())
+}
+
 /// Runs it.
 pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
-    if args.tool == "list" {
+    if args.tool == LIST {
         output::print(&list())?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -150,9 +150,9 @@ impl Snippet {
 
     /// For people: each part under a comment that says where it goes.
     pub(super) fn text(&self) -> String {
-        let parts = self.parts.iter().map(part_text);
+        let parts: Vec<_> = self.parts.iter().map(part_text).collect();
         let notes = self.notes.iter().map(|note| format!("# {note}\n"));
-        parts.chain(notes).collect::<Vec<_>>().join("\n")
+        parts.join("\n") + &notes.collect::<String>()
     }
 
     /// For programs: nothing but variables.
