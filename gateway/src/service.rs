@@ -5,6 +5,7 @@
 //! has its connection closed, so that the next request is never mistaken for a body.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -163,6 +164,8 @@ pub(crate) struct Record {
 struct Line {
     method: http::Method,
     path: String,
+    /// Who asks, behind proxies that are trusted.
+    client: Option<IpAddr>,
     principal: Option<Principal>,
 }
 
@@ -173,6 +176,11 @@ impl Record {
             Box::new(Line {
                 method: head.method.clone(),
                 path: head.uri.path().to_owned(),
+                client: client_address::of(
+                    conn.peer,
+                    &head.headers,
+                    &shared.config.trusted_proxies,
+                ),
                 principal: None,
             })
         });
@@ -251,6 +259,7 @@ impl Drop for Record {
             tracing::info!(
                 target: "zimcache::access",
                 peer = %self.conn.peer,
+                client = line.client.map(tracing::field::display),
                 method = %line.method,
                 path = line.path,
                 dialect = self.dialect.as_str(),
