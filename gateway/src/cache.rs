@@ -9,6 +9,7 @@ use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use zimcache_proto::json;
 use zimcache_store::{
     self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
     Precondition, Reader,
@@ -34,6 +35,15 @@ pub trait Chunks: Send {
 
     /// Size of the whole body in bytes, where it is known before the first chunk.
     fn announced_bytes(&self) -> Option<u64>;
+}
+
+/// How an action result is written where it comes from or goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As an encoded message, as it is stored.
+    Binary,
+    /// As JSON.
+    Json,
 }
 
 /// An action result whose references are all present.
@@ -246,7 +256,7 @@ impl Cache {
         Ok(complete.then_some(ActionResult { bytes, version }))
     }
 
-    /// Stores an action result, as the bytes that came.
+    /// Stores an action result, in its binary form: as the bytes that came, or made of the JSON that came.
     ///
     /// # Errors
     /// `Invalid` when the body is none or names paths outside the working directory; as [`Cache::put_entry`].
@@ -254,6 +264,7 @@ impl Cache {
         &self,
         namespace: &Namespace,
         action: &Hash,
+        form: Form,
         body: &mut impl Chunks,
     ) -> Result<()> {
         let limit = self.max_value_bytes.min(MAX_ACTION_RESULT_BYTES);
@@ -262,7 +273,11 @@ impl Cache {
             return Err(Error::TooLarge { limit });
         }
         let _turn = self.turn_for(announced.unwrap_or(u64::MAX)).await;
-        let bytes = collect(body, limit).await?;
+        let came = collect(body, limit).await?;
+        let bytes = match form {
+            Form::Binary => came,
+            Form::Json => json::read_action_result(&came)?,
+        };
         action::parse(&bytes).map_err(Error::ActionResult)?;
         let key = action_key(namespace, action)?;
         let created = self

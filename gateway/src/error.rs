@@ -32,6 +32,9 @@ pub enum Error {
     /// The body is no action result that may be stored.
     #[error("the body is not an acceptable action result: {0}")]
     ActionResult(&'static str),
+    /// The body is no action result in JSON.
+    #[error("the body is not an action result in JSON: {0}")]
+    ActionJson(#[from] zimcache_proto::json::ReadError),
     /// The request's parameters do not parse.
     #[error("the request does not parse: {0}")]
     Request(&'static str),
@@ -77,6 +80,7 @@ impl Error {
             | Error::Key(_)
             | Error::Namespace(_)
             | Error::ActionResult(_)
+            | Error::ActionJson(_)
             | Error::Request(_)
             | Error::BodyCut => Code::Invalid,
             Error::TooLarge { .. } => Code::TooLarge,

@@ -9,7 +9,7 @@ use zimcache_types::{EntryKey, EntryKind, Hash, Namespace};
 
 use crate::{
     Error,
-    cache::{ActionResult, Cache, Chunks},
+    cache::{ActionResult, Cache, Chunks, Form},
     error::Result,
 };
 
@@ -195,11 +195,12 @@ impl<'a> Room<'a> {
     pub(crate) async fn put_action_result(
         &self,
         action: &Hash,
+        form: Form,
         body: &mut impl Chunks,
     ) -> Result<()> {
         self.require(Scope::Write)?;
         self.cache
-            .put_action_result(&self.namespace, action, body)
+            .put_action_result(&self.namespace, action, form, body)
             .await
     }
 

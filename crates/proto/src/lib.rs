@@ -5,7 +5,9 @@
 //! result is never re-encoded from these types: clients keep fields in it that we do not know. Field numbers are the
 //! wire contract: the tests hold literal bytes.
 
+pub mod json;
 pub mod reapi;
+mod time;
 pub mod wire;
 
 pub use prost::{DecodeError, Message};

@@ -1,17 +1,28 @@
 //! `build.bazel.remote.execution.v2`: digests, action results, directories.
 //!
-//! Byte fields share the decoded buffer where prost can. Reserved and unknown fields are skipped when reading.
+//! Byte fields share the decoded buffer where prost can. Reserved and unknown fields are skipped when reading. What an
+//! action result is made of has a form in JSON, too: the rules are in [`json`](crate::json).
 
 use prost::bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::json::{self, nullable, unset};
 
 /// The name of a blob: lower-case hex of the hash, and the size.
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Digest {
     /// Lower-case hex.
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub hash: String,
     /// Size in bytes.
     #[prost(int64, tag = "2")]
+    #[serde(
+        alias = "size_bytes",
+        with = "json::int64",
+        skip_serializing_if = "unset"
+    )]
     pub size_bytes: i64,
 }
 
@@ -59,53 +70,76 @@ impl ActionResult {
 }
 
 /// A file that an action wrote.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OutputFile {
     /// Path below the working directory.
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub path: String,
     /// The content.
     #[prost(message, optional, tag = "2")]
+    #[serde(skip_serializing_if = "unset")]
     pub digest: Option<Digest>,
     /// Whether it may be executed.
     #[prost(bool, tag = "4")]
+    #[serde(
+        alias = "is_executable",
+        deserialize_with = "nullable",
+        skip_serializing_if = "unset"
+    )]
     pub is_executable: bool,
     /// The content, inline.
     #[prost(bytes = "bytes", tag = "5")]
+    #[serde(with = "json::base64", skip_serializing_if = "unset")]
     pub contents: Bytes,
     /// Further properties.
     #[prost(message, optional, tag = "7")]
+    #[serde(alias = "node_properties", skip_serializing_if = "unset")]
     pub node_properties: Option<NodeProperties>,
 }
 
 /// A directory that an action wrote.
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OutputDirectory {
     /// Path below the working directory; empty names the working directory itself.
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub path: String,
     /// The encoded [`Tree`].
     #[prost(message, optional, tag = "3")]
+    #[serde(alias = "tree_digest", skip_serializing_if = "unset")]
     pub tree_digest: Option<Digest>,
     /// Whether the tree's children come parents first.
     #[prost(bool, tag = "4")]
+    #[serde(
+        alias = "is_topologically_sorted",
+        deserialize_with = "nullable",
+        skip_serializing_if = "unset"
+    )]
     pub is_topologically_sorted: bool,
     /// The encoded [`Directory`] at the root.
     #[prost(message, optional, tag = "5")]
+    #[serde(alias = "root_directory_digest", skip_serializing_if = "unset")]
     pub root_directory_digest: Option<Digest>,
 }
 
 /// A symbolic link that an action wrote.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OutputSymlink {
     /// Path below the working directory.
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub path: String,
     /// Where it points.
     #[prost(string, tag = "2")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub target: String,
     /// Further properties.
     #[prost(message, optional, tag = "4")]
+    #[serde(alias = "node_properties", skip_serializing_if = "unset")]
     pub node_properties: Option<NodeProperties>,
 }
 
@@ -180,68 +214,98 @@ pub struct SymlinkNode {
 }
 
 /// Properties beyond name and content.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeProperties {
     /// Free pairs.
     #[prost(message, repeated, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub properties: Vec<NodeProperty>,
     /// Time of the last change.
     #[prost(message, optional, tag = "2")]
+    #[serde(skip_serializing_if = "unset")]
     pub mtime: Option<Timestamp>,
     /// Permission bits.
     #[prost(message, optional, tag = "3")]
+    #[serde(alias = "unix_mode", skip_serializing_if = "unset")]
     pub unix_mode: Option<UInt32Value>,
 }
 
 /// One free pair.
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NodeProperty {
     /// Name.
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub name: String,
     /// Value.
     #[prost(string, tag = "2")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub value: String,
 }
 
 /// How and where an action ran.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ExecutedActionMetadata {
     /// Who ran it.
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub worker: String,
     /// When it was queued.
     #[prost(message, optional, tag = "2")]
+    #[serde(alias = "queued_timestamp", skip_serializing_if = "unset")]
     pub queued_timestamp: Option<Timestamp>,
     /// When the worker took it.
     #[prost(message, optional, tag = "3")]
+    #[serde(alias = "worker_start_timestamp", skip_serializing_if = "unset")]
     pub worker_start_timestamp: Option<Timestamp>,
     /// When the worker was done, uploads included.
     #[prost(message, optional, tag = "4")]
+    #[serde(alias = "worker_completed_timestamp", skip_serializing_if = "unset")]
     pub worker_completed_timestamp: Option<Timestamp>,
     /// When the worker began to fetch inputs.
     #[prost(message, optional, tag = "5")]
+    #[serde(alias = "input_fetch_start_timestamp", skip_serializing_if = "unset")]
     pub input_fetch_start_timestamp: Option<Timestamp>,
     /// When it had them.
     #[prost(message, optional, tag = "6")]
+    #[serde(
+        alias = "input_fetch_completed_timestamp",
+        skip_serializing_if = "unset"
+    )]
     pub input_fetch_completed_timestamp: Option<Timestamp>,
     /// When the command started.
     #[prost(message, optional, tag = "7")]
+    #[serde(alias = "execution_start_timestamp", skip_serializing_if = "unset")]
     pub execution_start_timestamp: Option<Timestamp>,
     /// When it ended.
     #[prost(message, optional, tag = "8")]
+    #[serde(alias = "execution_completed_timestamp", skip_serializing_if = "unset")]
     pub execution_completed_timestamp: Option<Timestamp>,
     /// When the upload of outputs began.
     #[prost(message, optional, tag = "9")]
+    #[serde(alias = "output_upload_start_timestamp", skip_serializing_if = "unset")]
     pub output_upload_start_timestamp: Option<Timestamp>,
     /// When it was done.
     #[prost(message, optional, tag = "10")]
+    #[serde(
+        alias = "output_upload_completed_timestamp",
+        skip_serializing_if = "unset"
+    )]
     pub output_upload_completed_timestamp: Option<Timestamp>,
     /// What clients keep for themselves.
     #[prost(message, repeated, tag = "11")]
+    #[serde(
+        alias = "auxiliary_metadata",
+        deserialize_with = "nullable",
+        skip_serializing_if = "unset"
+    )]
     pub auxiliary_metadata: Vec<Any>,
     /// Time the command took in the worker's own measure.
     #[prost(message, optional, tag = "12")]
+    #[serde(alias = "virtual_execution_duration", skip_serializing_if = "unset")]
     pub virtual_execution_duration: Option<Duration>,
 }
 
@@ -268,13 +332,21 @@ pub struct Duration {
 }
 
 /// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Any {
     /// What the bytes are.
     #[prost(string, tag = "1")]
+    #[serde(
+        alias = "type_url",
+        alias = "@type",
+        deserialize_with = "nullable",
+        skip_serializing_if = "unset"
+    )]
     pub type_url: String,
     /// The bytes.
     #[prost(bytes = "bytes", tag = "2")]
+    #[serde(with = "json::base64", skip_serializing_if = "unset")]
     pub value: Bytes,
 }
 

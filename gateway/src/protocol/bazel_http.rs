@@ -10,16 +10,31 @@
 //!
 //! The instance is the namespace; without one it is `default`. Nothing in a path tells the hash function: its length
 //! does, and 64 digits may be SHA-256 or BLAKE3.
+//!
+//! Action results are stored in their binary form. moon sends and wants them as JSON, told by `Content-Type` and
+//! `Accept`; they are converted, so that all clients share them. What the binary form holds in fields that we do not
+//! know has no form in JSON and is left out of it.
 
-use http::{Method, Response, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, Response, header, request::Parts};
 use serde::Serialize;
+use zimcache_proto::json;
 use zimcache_store::Reader;
 use zimcache_types::{Hash, Namespace};
 
 use super::RESERVED;
-use crate::{Error, body::Body, call::Call, error::Result, respond, room::Room, status};
+use crate::{
+    Error,
+    body::Body,
+    cache::{ActionResult, Form},
+    call::Call,
+    error::Result,
+    respond,
+    room::Room,
+    status,
+};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
+const JSON: &str = "application/json";
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +121,8 @@ async fn blob(call: Call<'_>, room: &Room<'_>, hash: &Hash, key: &str) -> Result
 async fn action_result(call: Call<'_>, room: &Room<'_>, action: &Hash) -> Result<Response<Body>> {
     match call.head.method {
         Method::PUT => {
-            refuse_json(&call)?;
-            let stored = room.put_action_result(action, call.upload);
+            let form = form_of(&call, header::CONTENT_TYPE);
+            let stored = room.put_action_result(action, form, call.upload);
             stored.await.map(|()| respond::done())
         }
         Method::DELETE => {
@@ -115,13 +130,8 @@ async fn action_result(call: Call<'_>, room: &Room<'_>, action: &Hash) -> Result
             Ok(respond::deleted(found))
         }
         Method::GET | Method::HEAD => {
-            let Some(result) = room.action_result(action).await? else {
-                return Ok(respond::miss());
-            };
-            let range = call.range().resolve(result.bytes.len() as u64)?;
-            let reader = Reader::from_bytes_range(&result.bytes, range);
-            let etag = format!("{:x}", result.version);
-            Ok(respond::value(&call, reader, &etag))
+            let found = room.action_result(action).await?;
+            found.map_or_else(|| Ok(respond::miss()), |result| hit(&call, result))
         }
         _ => Ok(status::method_not_allowed(METHODS)),
     }
@@ -133,14 +143,35 @@ pub(crate) fn refuse(error: &Error, head: &Parts) -> Response<Body> {
     status::refuse_quietly(error, &head.method)
 }
 
-/// moon sends action results as JSON; only the binary form is understood.
-fn refuse_json(call: &Call<'_>) -> Result<()> {
-    let content_type = call.head.headers.get(header::CONTENT_TYPE);
-    let json = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    if json {
-        return Err(Error::ActionResult("it is JSON, not a protocol buffer"));
+/// How the action result is written in the request, or is wanted in the answer.
+fn form_of(call: &Call<'_>, told_by: HeaderName) -> Form {
+    let told = call.head.headers.get(told_by);
+    match told.and_then(|value| value.as_bytes().get(..JSON.len())) {
+        Some(told) if told.eq_ignore_ascii_case(JSON.as_bytes()) => Form::Json,
+        _ => Form::Binary,
     }
-    Ok(())
+}
+
+fn hit(call: &Call<'_>, result: ActionResult) -> Result<Response<Body>> {
+    let ActionResult { bytes, version } = result;
+    let form = form_of(call, header::ACCEPT);
+    let (bytes, etag) = match form {
+        Form::Binary => (bytes, format!("{version:x}")),
+        Form::Json => match json::write_action_result(&bytes) {
+            Ok(text) => (text.into(), format!("{version:x}-json")),
+            // It holds a time that JSON cannot write, so there is nothing for this client.
+            Err(_) => return Ok(respond::miss()),
+        },
+    };
+    let range = call.range().resolve(bytes.len() as u64)?;
+    let reader = Reader::from_bytes_range(&bytes, range);
+    let mut response = respond::value(call, reader, &etag);
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if form == Form::Json && headers.contains_key(header::CONTENT_TYPE) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    }
+    Ok(response)
 }
 
 /// What tools that know bazel-remote's page look for.

@@ -26,6 +26,8 @@ mod maven;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod moon;
+#[cfg(test)]
 mod nx;
 #[cfg(test)]
 mod page;
