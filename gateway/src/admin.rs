@@ -244,3 +244,70 @@ fn speaks_for_another_machine(call: &Call<'_>) -> bool {
         .any(|name| headers.contains_key(name));
     on_behalf || !call.peer.is_local()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::protocol::{Dialect, whose};
+
+    fn paths() -> Map<String, Value> {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        document["paths"].as_object().unwrap().clone()
+    }
+
+    /// The tags of the operations of a path.
+    fn tags(item: &Value) -> Vec<String> {
+        let operations = item.as_object().unwrap().values();
+        let tags = operations.filter_map(|operation| operation["tags"][0].as_str());
+        tags.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_dialect_is_in_the_document() {
+        let all: Vec<_> = paths().values().flat_map(tags).collect();
+        for dialect in Dialect::ALL {
+            let name = dialect.as_str();
+            assert!(
+                all.iter().any(|tag| tag == name),
+                "describe {name} in openapi.json"
+            );
+        }
+    }
+
+    #[test]
+    fn every_path_of_the_document_leads_where_it_says() {
+        let known = |tag: &String| Dialect::ALL.iter().any(|own| own.as_str() == tag);
+        let hex = "0123456789abcdef".repeat(4);
+        for (path, item) in paths() {
+            let example = path
+                .replace("{hash}", &hex)
+                .replace("{key}", &hex[..40])
+                .replace("{path}", "a/b")
+                .replace("{namespace}", "team-a")
+                .replace("{method}", "CreateCacheEntry");
+            let found = whose(&example).map(Dialect::as_str);
+            for tag in tags(&item).iter().filter(|tag| known(tag)) {
+                assert_eq!(found, Some(&**tag), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_pages_methods_are_those_of_the_document() {
+        for (path, item) in paths() {
+            let example = path.replace("{namespace}", "team-a");
+            let Some(page) = routes(&example) else {
+                continue;
+            };
+            let operations = item.as_object().unwrap().keys();
+            let mut told: Vec<_> = operations.map(|name| name.to_uppercase()).collect();
+            told.retain(|name| name != "PARAMETERS");
+            told.sort();
+            let mut own: Vec<_> = page.methods().split(", ").collect();
+            own.sort_unstable();
+            assert_eq!(told, own, "{path}");
+        }
+    }
+}

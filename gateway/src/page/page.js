@@ -41,14 +41,15 @@ function drawn(name, attributes, text) {
 
 // Numbers
 
-const counted = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const exact = new Intl.NumberFormat("en");
+const count = (number) => (number < 10000 ? exact : compact).format(number);
 
-function bytes(count) {
+function bytes(size) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
-  while (count >= 1024 && unit < units.length - 1) { count /= 1024; unit += 1; }
-  return `${count >= 100 || unit === 0 ? Math.round(count) : count.toFixed(1)} ${units[unit]}`;
+  while (size >= 1024 && unit < units.length - 1) { size /= 1024; unit += 1; }
+  return `${size >= 100 || unit === 0 ? Math.round(size) : Number(size.toFixed(1))} ${units[unit]}`;
 }
 
 const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
@@ -57,6 +58,7 @@ function age(seconds) {
   const [days, hours, minutes] = [seconds / 86400, seconds / 3600, seconds / 60].map(Math.floor);
   if (days > 1) return `${days} days`;
   if (hours > 1) return `${hours} hours`;
+  if (minutes < 1) return "less than a minute";
   return minutes === 1 ? "1 minute" : `${minutes} minutes`;
 }
 
@@ -209,15 +211,24 @@ function drawGlance(data) {
   byId("version").textContent = `ZimCache ${data.version}`;
 }
 
+// The share of hits around each step: a few look-ups of a quiet hour must not shake the line.
+function sharesOf(hits, misses) {
+  const around = (values, at) => values.slice(Math.max(0, at - 2), at + 3).reduce((sum, own) => sum + own, 0);
+  return hits.map((own, at) => {
+    const [found, missed] = [around(hits, at), around(misses, at)];
+    return own + misses[at] > 0 ? found / (found + missed) : null;
+  });
+}
+
 function drawLookups(data) {
   const hits = filled(data, data.tools, (step) => step[1]);
   const misses = filled(data, data.tools, (step) => step[2]);
-  const shares = hits.values.map((own, at) => own + misses.values[at] > 0 ? own / (own + misses.values[at]) : null);
+  const shares = sharesOf(hits.values, misses.values);
   const layers = [
     { name: "hits", colour: "var(--accent)", values: hits.values },
     { name: "misses", colour: "var(--faint)", values: misses.values },
   ];
-  chart("lookups-chart", data, hits.first, layers, (count) => counted.format(count), shares);
+  chart("lookups-chart", data, hits.first, layers, (own) => compact.format(own), shares);
   legend("lookups-legend", [["hits", "var(--accent)"], ["misses", "var(--faint)"], ["hit rate, right axis", "var(--ink)"]]);
 }
 
@@ -255,7 +266,7 @@ function named(text) {
 
 function drawTables(data) {
   const row = (names) => (course) => [
-    named(label(names, course.name)), rate(course), counted.format(course.hits), counted.format(course.misses), bytes(course.served_bytes),
+    named(label(names, course.name)), rate(course), count(course.hits), count(course.misses), bytes(course.served_bytes),
   ];
   const heads = ["hit rate", "hits", "misses", "saved"];
   table("tools", ["tool", ...heads], data.tools.map(row(TOOLS)), "No tool has asked for anything in this time.");
@@ -281,7 +292,7 @@ function drawKinds(data) {
   byId("kinds").replaceChildren(...sorted.map(([, own], nth) => node("i", { width: `${100 * own.bytes / Math.max(1, all)}%`, colour: colour(nth) })));
   byId("kinds-legend").replaceChildren(...sorted.map(([kind, own], nth) => node("li", {},
     node("i", { colour: colour(nth) }), node("span", { text: label(KINDS, kind) }), node("b", { text: bytes(own.bytes) }),
-    node("small", { text: own.count === 1 ? "1 value" : `${counted.format(own.count)} values` }))));
+    node("small", { text: own.count === 1 ? "1 value" : `${count(own.count)} values` }))));
   if (sorted.length === 0) byId("kinds-legend").replaceChildren(node("li", { class: "note", text: "Nothing yet: set up a tool below." }));
 }
 

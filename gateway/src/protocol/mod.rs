@@ -81,6 +81,18 @@ macro_rules! dialects {
             let refused = |error: Error| status::refuse(&error);
             (Dialect::Admin, call.pass(Class::Page).map_or_else(refused, nobodys))
         }
+
+        /// Whose path it is; `None`: nobody's.
+        #[cfg(test)]
+        pub(crate) fn whose(path: &str) -> Option<Dialect> {
+            if admin::routes(path).is_some() {
+                return Some(Dialect::Admin);
+            }
+            $(if $module::routes(path).is_some() {
+                return Some(Dialect::$dialect);
+            })+
+            None
+        }
     };
 }
 
