@@ -95,7 +95,13 @@ fn render_other_variables() -> String {
     let default = crate::environment::DEFAULT_URL;
     writeln!(
         text,
-        "- `{url}`: where `zim cache stats`, `gc` and `verify` find the server; `--url` wins over it. Default: `{default}`.\n\
+        "- `{url}`: where a client's commands find the server; `--url` wins over it, and it over `cache.remote` of \
+         `zim config`. Default: `{default}`.\n\
+         - `ZIMCACHE_TOKEN`, `ZIM_CLOUD_TOKEN`, `ZIMCACHE_NAMESPACE`: likewise for `--token` and `--namespace`. A token \
+         may name its place instead: `env:NAME` or `file:PATH`.\n\
+         - `ZIMCACHE_CONFIG`: the file of `zim config`, instead of `zimcache/config.toml` in the user's configuration \
+         folder.\n\
+         - `SSL_CERT_FILE`, `SSL_CERT_DIR`: authorities that clients trust, instead of the system's.\n\
          - `XDG_CACHE_HOME`, `XDG_CONFIG_HOME`, `HOME`: where the user's folders are, for the defaults of `storage` and \
          `auth.tokens`."
     )

@@ -7,8 +7,13 @@
 )]
 #![allow(clippy::panic, reason = "a test fails by panicking, its fixtures too")]
 
+mod access;
+mod client;
+mod deploy;
 mod look_after;
+mod objects;
 mod process;
 mod serve;
 mod settings;
+mod setup;
 mod tokens;

@@ -86,8 +86,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on the folder's store with these flags added.
     pub(crate) fn start(folder: &Folder, flags: &[&str]) -> Server {
+        Server::start_at_home(folder, Path::new("/nonexistent"), flags)
+    }
+
+    /// Starts one whose user's home is there.
+    pub(crate) fn start_at_home(folder: &Folder, home: &Path, flags: &[&str]) -> Server {
         let mut command = zim(&["cache", "serve", "--port", "0", "--max-size", "256MiB"]);
         command.args(["--storage", &folder.store()]).args(flags);
+        command.env("HOME", home);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -101,7 +107,7 @@ impl Server {
             }
         }
         let first = start.lines().next().unwrap();
-        let address = first.strip_prefix("listening on http://").unwrap();
+        let (_, address) = first.split_once("://").unwrap();
         let address = address.parse().unwrap();
         Server {
             child,

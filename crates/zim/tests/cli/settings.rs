@@ -124,11 +124,13 @@ fn help_has_examples_and_defaults() {
     ] {
         assert!(help.contains(text), "{text}: {help}");
     }
-    for command in ["stats", "gc", "verify"] {
-        assert!(
-            run(&["cache", command, "--help"]).out.contains("Examples:"),
-            "{command}"
-        );
+    for command in ["put", "get", "ls", "rm", "stats", "gc", "verify"] {
+        let help = run(&["cache", command, "--help"]).out;
+        assert!(help.contains("Examples:"), "{command}");
+    }
+    for command in ["setup", "config", "login", "health", "completions"] {
+        let help = run(&[command, "--help"]).out;
+        assert!(help.contains("Examples:"), "{command}");
     }
     assert!(run(&["--version"]).out.starts_with("zim "));
 }
@@ -138,7 +140,9 @@ fn every_shell_gets_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell]);
         assert_eq!(script.code, 0);
-        assert!(script.out.contains("max-size"), "{shell}");
+        for word in ["max-size", "login"] {
+            assert!(script.out.contains(word), "{shell}: {word}");
+        }
     }
 }
 
