@@ -28,8 +28,10 @@ pub struct StoreStats {
     /// Bytes pinned: must not be evicted.
     pub pinned_bytes: u64,
     /// Payload bytes of live records as clients sent them.
+    #[serde(rename = "uncompressed_bytes")]
     pub raw_bytes: u64,
     /// Payload bytes of the same records as they are stored: the ratio of both is what compression saves.
+    #[serde(rename = "compressed_bytes")]
     pub stored_bytes: u64,
     /// Payload bytes accepted.
     pub written_payload_bytes: u64,

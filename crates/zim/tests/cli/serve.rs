@@ -144,7 +144,14 @@ fn listening_beyond_this_machine_is_warned_about() {
         "{}",
         server.start
     );
-    server.wait_for_complaint("anyone there may read and write this cache");
+    server.wait_for_complaint("every request is refused");
+}
+
+#[test]
+fn other_machines_may_write_only_when_that_is_asked_for_and_it_is_warned_about() {
+    let folder = Folder::new();
+    let mut server = Server::start(&folder, &["--bind", "0.0.0.0", "--anonymous", "read-write"]);
+    server.wait_for_complaint("may read and write this cache");
 }
 
 #[test]
