@@ -72,6 +72,13 @@ function when(seconds, step) {
 const label = (names, name) => Object.hasOwn(names, name) ? names[name] : name;
 const colour = (nth) => `var(--c${Math.min(nth, MOST_COLOURS)})`;
 
+// A tool has the same colour wherever it is drawn.
+const coloured = new Map();
+function colourOf(name) {
+  if (!coloured.has(name)) coloured.set(name, colour(coloured.size));
+  return coloured.get(name);
+}
+
 function big(id, text) {
   const [number, unit] = text.split(" ");
   byId(id).replaceChildren(number, ...(unit ? [node("small", { text: ` ${unit}` })] : []));
@@ -186,7 +193,8 @@ function hover(svg, rule, lookUp) {
 }
 
 function legend(id, rows) {
-  byId(id).replaceChildren(...rows.map(([name, own]) => node("li", {}, node("i", { colour: own }), node("span", { text: name }))));
+  const row = ([name, own, shape]) => node("li", {}, node("i", { colour: own, class: shape || "" }), node("span", { text: name }));
+  byId(id).replaceChildren(...rows.map(row));
 }
 
 // Sections
@@ -229,17 +237,18 @@ function drawLookups(data) {
     { name: "misses", colour: "var(--faint)", values: misses.values },
   ];
   chart("lookups-chart", data, hits.first, layers, (own) => compact.format(own), shares);
-  legend("lookups-legend", [["hits", "var(--accent)"], ["misses", "var(--faint)"], ["hit rate, right axis", "var(--ink)"]]);
+  legend("lookups-legend", [["hits", "var(--accent)"], ["misses", "var(--faint)"], ["hit rate", "var(--ink)", "line"]]);
 }
 
 function drawSaved(data) {
   const names = view.subject === "tools" ? TOOLS : {};
   const used = data[view.subject].filter((course) => course.served_bytes > 0);
   used.sort((a, b) => b.served_bytes - a.served_bytes);
+  if (view.subject === "tools") used.forEach((course) => colourOf(label(names, course.name)));
   const groups = used.slice(0, MOST_COLOURS).map((course) => [label(names, course.name), [course]]);
   if (used.length > MOST_COLOURS) groups.push(["all others", used.slice(MOST_COLOURS)]);
   const layers = groups.map(([name, courses], nth) => (
-    { name, colour: colour(nth), values: filled(data, courses, (step) => step[3]).values }
+    { name, colour: view.subject === "tools" ? colourOf(name) : colour(nth), values: filled(data, courses, (step) => step[3]).values }
   ));
   chart("saved-chart", data, filled(data, [], () => 0).first, layers, bytes);
   legend("saved-legend", layers.map((layer) => [layer.name, layer.colour]));
@@ -289,9 +298,10 @@ function drawKinds(data) {
   }
   const sorted = [...kinds].sort(([, a], [, b]) => b.bytes - a.bytes);
   const all = sorted.reduce((sum, [, own]) => sum + own.bytes, 0);
-  byId("kinds").replaceChildren(...sorted.map(([, own], nth) => node("i", { width: `${100 * own.bytes / Math.max(1, all)}%`, colour: colour(nth) })));
-  byId("kinds-legend").replaceChildren(...sorted.map(([kind, own], nth) => node("li", {},
-    node("i", { colour: colour(nth) }), node("span", { text: label(KINDS, kind) }), node("b", { text: bytes(own.bytes) }),
+  byId("kinds").replaceChildren(...sorted.map(([kind, own]) => (
+    node("i", { width: `${100 * own.bytes / Math.max(1, all)}%`, colour: colourOf(label(KINDS, kind)) }))));
+  byId("kinds-legend").replaceChildren(...sorted.map(([kind, own]) => node("li", {},
+    node("i", { colour: colourOf(label(KINDS, kind)) }), node("span", { text: label(KINDS, kind) }), node("b", { text: bytes(own.bytes) }),
     node("small", { text: own.count === 1 ? "1 value" : `${count(own.count)} values` }))));
   if (sorted.length === 0) byId("kinds-legend").replaceChildren(node("li", { class: "note", text: "Nothing yet: set up a tool below." }));
 }
