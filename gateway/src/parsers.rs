@@ -5,15 +5,15 @@
 
 use bytes::Bytes;
 use zimcache_proto::{
-    Message,
+    Message, json,
     reapi::{self, ActionResult},
 };
 use zimcache_store::ByteRange;
 use zimcache_types::{Hash, Namespace};
 
 use crate::{
-    action,
-    protocol::{bazel_http, builder, ccache, zim_objects},
+    action, multistatus,
+    protocol::{bazel_http, builder, ccache, nx, turborepo, webdav, zim_objects},
     request,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 12] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
     ("artifact_path", artifact_path),
@@ -29,6 +29,11 @@ pub const TARGETS: [Target; 7] = [
     ("if_none_match", if_none_match),
     ("action_result", action_result),
     ("tree", tree),
+    ("nx_hash", nx_hash),
+    ("turborepo_team", turborepo_team),
+    ("turborepo_query", turborepo_query),
+    ("webdav_path", webdav_path),
+    ("action_json", action_json),
 ];
 
 /// A path that Bazel HTTP takes names a legal namespace and hash, or is refused.
@@ -170,6 +175,74 @@ pub fn tree(data: &[u8]) {
     }
 }
 
+/// A hash of Nx is a key of legal characters, whatever the path.
+pub fn nx_hash(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Some(Ok(hash)) = nx::routes(&text).map(nx::parse_hash) else {
+        return;
+    };
+    assert!((1..=128).contains(&hash.len()) && !hash.contains(['/', '.', '%']));
+    assert_eq!(text, format!("/v1/cache/{hash}"));
+}
+
+/// A team is a legal namespace, and the same one when it is named again.
+pub fn turborepo_team(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(Some(team)) = turborepo::parse_team(&text) else {
+        return;
+    };
+    assert!(
+        team.as_str()
+            .split('/')
+            .all(|part| part != ".." && !part.is_empty())
+    );
+    let again = turborepo::parse_team(&format!("slug={team}"));
+    assert_eq!(again.ok().flatten(), Some(team));
+}
+
+/// A query that is accepted is bounded.
+pub fn turborepo_query(data: &[u8]) {
+    if let Ok(query) = turborepo::parse_query(data) {
+        assert!(query.hashes.len() <= 4096);
+    }
+}
+
+/// A path of a file or folder stays below its root, and is read back from the way we write it.
+pub fn webdav_path(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let path = request::collapse_slashes(&text);
+    let Some(Ok(target)) = webdav::routes(&path).map(webdav::parse_target) else {
+        return;
+    };
+    let key = match &target {
+        webdav::Target::File(key) => key.as_str(),
+        webdav::Target::Folder(start) if start.is_empty() => return,
+        webdav::Target::Folder(start) => start.trim_end_matches('/'),
+    };
+    assert!(key.len() <= 1024);
+    assert!(key.split('/').all(|part| !matches!(part, "" | "." | "..")));
+    let slash = if matches!(target, webdav::Target::Folder(_)) {
+        "/"
+    } else {
+        ""
+    };
+    let written = format!("/webdav/{}{slash}", multistatus::encoded(key));
+    let again = webdav::routes(&written).map(webdav::parse_target);
+    assert!(matches!(again, Some(Ok(again)) if again == target));
+}
+
+/// What is read from JSON is written as JSON that means the same.
+pub fn action_json(data: &[u8]) {
+    let Ok(encoded) = json::read_action_result(data) else {
+        return;
+    };
+    let written = json::write_action_result(&encoded);
+    assert!(written.is_ok(), "{written:?}");
+    let Ok(written) = written else { return };
+    let again = json::read_action_result(&written);
+    assert_eq!(again.ok(), Some(encoded));
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -203,6 +276,10 @@ mod tests {
         assert!(accepted("action_result", |data| !data.is_empty()
             && action::parse(&data).is_ok()));
         assert!(accepted("tree", |data| action::parse_tree(&data).is_ok()));
+        assert!(accepted("action_json", |data| json::read_action_result(
+            &data
+        )
+        .is_ok()));
     }
 
     proptest! {
