@@ -59,6 +59,9 @@ pub enum Error {
     /// The caller's credentials are wrong, or missing where some are needed.
     #[error("valid credentials are needed")]
     Unauthenticated,
+    /// The URL is none that we signed for this, or no longer holds.
+    #[error("the URL is not signed for this, or has expired")]
+    BadSignature,
     /// The caller may not do this.
     #[error("these credentials do not allow {0}")]
     Forbidden(&'static str),
@@ -87,7 +90,10 @@ impl Error {
             Error::BodyTimeout => Code::Timeout,
             Error::RateLimited { .. } => Code::RateLimited,
             Error::Unauthenticated => Code::Unauthenticated,
-            Error::RemoteCaller | Error::Forbidden(_) | Error::NoNamespace => Code::Forbidden,
+            Error::RemoteCaller
+            | Error::Forbidden(_)
+            | Error::BadSignature
+            | Error::NoNamespace => Code::Forbidden,
         }
     }
 }

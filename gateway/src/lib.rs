@@ -8,6 +8,7 @@
 
 mod action;
 mod admin;
+mod base_url;
 mod body;
 pub mod cache;
 mod call;
@@ -33,6 +34,7 @@ mod respond;
 mod room;
 pub mod server;
 mod service;
+pub mod signing;
 mod socket;
 mod status;
 pub mod tls;
@@ -48,12 +50,13 @@ use zimcache_telemetry::metrics::Registry;
 
 pub use error::Error;
 pub use policy::Policy;
+pub use signing::SigningKey;
 pub use server::{DrainReport, Listener};
 pub use tls::{Tls, TlsError};
 
 use crate::{
     cache::Cache, connection::Protocols, connections::Connections, history::History, metrics::Metrics,
-    policy::InForce,
+    policy::InForce, protocol::actions_cache,
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
@@ -91,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) password_checks: Semaphore,
     /// A decoder holds a window in memory; this many at once.
     pub(crate) unpackings: Arc<Semaphore>,
+    pub(crate) actions: actions_cache::State,
     pub(crate) started: Instant,
 }
 
@@ -109,6 +113,7 @@ impl Gateway {
             policy: ArcSwap::default(),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
             unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
+            actions: actions_cache::State::default(),
             started: Instant::now(),
             config,
         }))
@@ -119,6 +124,12 @@ impl Gateway {
     pub fn set_policy(&self, policy: Policy) {
         let before = self.0.policy.load();
         self.0.policy.store(Arc::new(before.followed_by(policy)));
+    }
+
+    /// Signs the URLs that are handed out with this key from now on. Until then it is one that dies with the process,
+    /// so gateways that share clients need one of their own.
+    pub fn set_signing_key(&self, key: SigningKey) {
+        self.0.actions.set_signing_key(key);
     }
 
     /// Serves these listeners until `shutdown` ends, then drains: requests under way may finish within the configured

@@ -9,11 +9,16 @@ use zimcache_proto::{
     reapi::{self, ActionResult},
 };
 use zimcache_store::ByteRange;
-use zimcache_types::{Hash, Namespace};
+use zimcache_types::{EntryKey, Hash, Namespace};
 
 use crate::{
     action, multistatus,
     protocol::{bazel_http, builder, ccache, nx, turborepo, webdav, zim_objects},
+    action,
+    protocol::{
+        actions_cache::{names, parse_content_range},
+        bazel_http, builder, ccache, zim_objects,
+    },
     request,
 };
 
@@ -22,8 +27,10 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 8] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
+    ("actions_cache", actions_cache),
     ("artifact_path", artifact_path),
     ("range", range),
     ("if_none_match", if_none_match),
@@ -75,6 +82,32 @@ pub fn ccache_path(data: &[u8]) {
     match again {
         Some(Ok(again)) => assert_eq!(again, key),
         _ => assert_eq!(key.len(), 64),
+    }
+}
+
+/// Names of entries, uploads and blocks read back as they are written, a block list gives what it says in its order, and
+/// a range of bytes is one.
+pub fn actions_cache(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(name) = names::Name::parse(&text) {
+        assert_eq!(name.text(), text);
+        assert!(!name.version.contains('/') && !name.key.contains([',', '\0', '\n']));
+        assert!(name.reservation().len() <= EntryKey::MAX_LEN);
+    }
+    if let Ok(id) = names::UploadId::parse(&text) {
+        assert_eq!(id.as_str(), text);
+        assert!(!text.contains('/') && *id.blocks() < *names::RESERVATIONS);
+    }
+    if let Ok(blocks) = names::parse_block_list(&text, 3) {
+        assert!(blocks.len() <= 3);
+        assert!(blocks.iter().all(|block| names::check_block(block).is_ok()));
+        let list = blocks.join("</Latest><Latest>");
+        let list = format!("<BlockList><Latest>{list}</Latest></BlockList>");
+        let again = names::parse_block_list(&list, 3);
+        assert!(blocks.is_empty() || again.is_ok_and(|again| again == blocks));
+    }
+    if let Some((first, last)) = parse_content_range(&text) {
+        assert!(first <= last && text.starts_with("bytes "));
     }
 }
 
@@ -294,6 +327,17 @@ mod tests {
         fn no_likely_path_breaks_a_target(path in "/{1,2}(ccache/|ac/|cas/|[a-z.]{1,4}/){0,4}[0-9a-v]{0,66}") {
             bazel_http_path(path.as_bytes());
             ccache_path(path.as_bytes());
+        }
+
+        #[test]
+        fn no_likely_block_list_breaks_a_target(
+            blocks in proptest::collection::vec("[A-D]{0,3}={0,2}", 0..4),
+            tag in "(Latest|Committed|Other)",
+            text in "(bytes [0-9]{0,3}-[0-9]{0,3}/[*0-9]|[a-f0-9]{6}-[a-f0-9]{14}|v/[a-c,/]{1,4})",
+        ) {
+            let list = blocks.join(&format!("</{tag}><{tag}>"));
+            actions_cache(format!("<BlockList><{tag}>{list}</{tag}></BlockList>").as_bytes());
+            actions_cache(text.as_bytes());
         }
 
         #[test]

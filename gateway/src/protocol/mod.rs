@@ -5,6 +5,7 @@
 //! [`Room`](crate::room::Room); never a store, a node or another dialect. Dialects are asked in the order of the table;
 //! the operator's pages come first.
 
+pub(crate) mod actions_cache;
 pub(crate) mod bazel_http;
 pub(crate) mod builder;
 pub(crate) mod ccache;
@@ -97,6 +98,8 @@ macro_rules! dialects {
 }
 
 dialects! {
+    /// GitHub Actions' cache service.
+    ActionsCache = actions_cache,
     /// Builder's remote cache.
     Builder = builder,
     /// ccache's HTTP storage.

@@ -4,6 +4,8 @@
 //! the timeouts that are tested are real and short.
 
 #[cfg(test)]
+mod actions_cache;
+#[cfg(test)]
 mod admin;
 #[cfg(test)]
 mod bazel_http;

@@ -26,6 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) store: MemoryStore,
+    pub(crate) gateway: Gateway,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<DrainReport>,
 }
@@ -99,13 +100,15 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let gateway = Gateway::new(config, stores);
         gateway.set_policy(policy);
+        let served = gateway.clone();
         let serving = zimcache_telemetry::task::spawn("gateway", async move {
             let shutdown = async move { drop(stopped.await) };
-            gateway.serve(vec![listener.into()], shutdown).await
+            served.serve(vec![listener.into()], shutdown).await
         });
         Server {
             address,
             store,
+            gateway,
             stop: Some(stop),
             serving,
         }
