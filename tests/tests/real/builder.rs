@@ -284,9 +284,9 @@ fn a_bomb_in_a_compressed_body_does_not_fill_the_memory() -> Result<()> {
     let path = format!("/artifacts/{}", key("bomb"));
     let builder = "User-Agent: Builder/1.0";
     let bomb = zstd_frames::bomb(b"", 64 << 30);
+    let before = server.peak_memory_bytes()?;
     let mut connection = Connection::open(server.address())?;
     let sent = connection.request("PUT", &path, &[builder], Some(&bomb))?;
-    let before = server.peak_memory_bytes()?;
     if (200..300).contains(&sent.status) {
         let got = connection.request("GET", &path, &[builder], None)?;
         ensure!(

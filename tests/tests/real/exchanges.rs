@@ -16,7 +16,16 @@ use zimcache_tests::server::{Serve, Server};
 use zimcache_tests::tokens::{Tokens, UNKNOWN};
 
 /// The clients recorded, by folder.
-const CLIENTS: &[&str] = &["ccache-4.7.5", "moon-2.5.5", "nx-24.0.6", "turbo-2.11.11"];
+const CLIENTS: &[&str] = &[
+    "builder-1.0",
+    "ccache-4.7.5",
+    "gradle-4.4.1",
+    "maven-3.9.11",
+    "moon-2.5.5",
+    "nx-24.0.6",
+    "sccache-0.19.0-webdav",
+    "turbo-2.11.11",
+];
 const NAMESPACE: &str = "acme";
 
 fn fixtures() -> PathBuf {
@@ -35,7 +44,7 @@ impl Servers {
     fn start(exchanges: &[Exchange]) -> Result<Servers> {
         let folder = scratch("exchanges")?;
         let serve = |name: &str| Serve::on(&folder.path().join(name), "256MB");
-        let open = serve("open").start()?;
+        let open = serve("open-store").start()?;
         let mut values = Values::new();
         let with_tokens = if exchanges.iter().any(|exchange| exchange.with_tokens) {
             let tokens = Tokens::in_folder(folder.path());
@@ -48,7 +57,7 @@ impl Servers {
                 values.insert(format!("basic-{name}"), basic);
                 values.insert(name.to_owned(), token);
             }
-            let serve = serve("tokens").flags(&["--anonymous", "none"]);
+            let serve = serve("tokens-store").flags(&["--anonymous", "none"]);
             Some(serve.flags(&tokens.flags()?).start()?)
         } else {
             None

@@ -21,6 +21,8 @@ use zimcache_tests::tokens::{self, Tokens};
 const BUILD_SECONDS: u32 = 180;
 const MODULES: usize = 2;
 const REFUSED: &str = "Unable to save to remote cache";
+/// Makes Maven send its password with every request, not only with uploads.
+const PREEMPTIVE: &str = "-Daether.connector.http.preemptiveAuth=true";
 /// What the extension asks for, by the numbers of its releases: 1.0 to 1.1, 1.2, and from 1.3 on.
 const PATH_VERSIONS: [&str; 3] = ["v1", "v1.1", "v1.2"];
 
@@ -54,6 +56,10 @@ impl Project {
 
     /// Wipes what earlier builds left, locally cached builds too, and builds with a token, which may be empty.
     fn build(&self, url: &str, token: &str) -> Result<Build> {
+        self.build_with(url, token, &[])
+    }
+
+    fn build_with(&self, url: &str, token: &str, flags: &[&str]) -> Result<Build> {
         let folder = self.folder.path();
         let source = folder.join("source");
         for name in [
@@ -200,7 +206,7 @@ fn maven_reads_with_a_read_only_token_and_builds_without_a_cache_when_its_token_
         tokens.create("team", "read")?,
     );
     let serve = Serve::on(&storage.path().join("store"), "2GB").flags(&tokens.flags()?);
-    let server = serve.start()?;
+    let server = serve.clone().flags(&["--anonymous", "none"]).start()?;
     let refused = project.build(&server.url(), &read)?;
     refused
         .demand_miss(0)
@@ -219,6 +225,20 @@ fn maven_reads_with_a_read_only_token_and_builds_without_a_cache_when_its_token_
         "a reader saved something: {}",
         reader.text
     );
+    server.stop()?;
+    // Where strangers may read, nothing asks Maven for its password: it reads as a stranger until its first upload, so
+    // it has to be told to show it by itself.
+    let server = serve.start()?;
+    let stranger = project.build(&server.url(), &read)?;
+    ensure!(
+        stranger.compiled > 0,
+        "a stranger sees the team's: {}",
+        stranger.text
+    );
+    let shown = project.build_with(&server.url(), &read, &[PREEMPTIVE])?;
+    shown
+        .demand_hit(&first)
+        .context("with its password shown unasked")?;
     server.stop()?;
     say("maven: Basic, read-only on an empty and on a full cache, wrong token");
     Ok(())
