@@ -129,6 +129,13 @@ pub(crate) enum Error {
         url: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(
+        "the server at {url} cannot be trusted; --ca FILE or SSL_CERT_FILE name an authority of your own"
+    )]
+    Untrusted {
+        url: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the server at {url} broke off its answer")]
     BrokenOff {
         url: String,
@@ -194,8 +201,10 @@ impl Error {
             | Error::NoUsers(_)
             | Error::Tls(_)
             | Error::ReadFile { .. } => Code::Invalid,
-            Error::ForeignSettings { .. } => Code::Conflict,
-            Error::PortInUse(_) | Error::SocketInUse(_) | Error::StoreInUse(_) => Code::Conflict,
+            Error::PortInUse(_)
+            | Error::SocketInUse(_)
+            | Error::StoreInUse(_)
+            | Error::ForeignSettings { .. } => Code::Conflict,
             Error::Store(error) => error.code(),
             Error::NotSet(_) | Error::NotThere { .. } => Code::NotFound,
             Error::WrongToken { .. } | Error::NoToken { .. } => Code::Unauthenticated,
@@ -207,6 +216,7 @@ impl Error {
             | Error::NotASocket(_)
             | Error::ListenUnix { .. }
             | Error::Unreachable { .. }
+            | Error::Untrusted { .. }
             | Error::BrokenOff { .. }
             | Error::Silent(_)
             | Error::Check(_)

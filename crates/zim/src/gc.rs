@@ -51,10 +51,12 @@ fn describe(report: &GcReport) -> String {
         output::counted(report.expired_records, "record", "records"),
         output::bytes(report.expired_bytes)
     );
-    let title = match report.dry_run {
-        true => format!("Would free {}", output::bytes(freed)),
-        false => format!("Freed {}", output::bytes(freed)),
+    let did = if report.dry_run {
+        "Would free"
+    } else {
+        "Freed"
     };
+    let title = format!("{did} {}", output::bytes(freed));
     output::table(&[
         ("", title),
         ("live before", output::bytes(report.before_bytes)),

@@ -7,6 +7,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use zimcache_config::Environment;
+use zimcache_types::Namespace;
 
 use crate::{
     args::LsArgs,
@@ -67,7 +68,7 @@ fn list(server: &Server, endpoint: &Endpoint, args: &LsArgs) -> Result<Listing> 
         let query = query(&[
             (
                 "namespace",
-                endpoint.namespace.as_ref().map(|name| name.as_str()),
+                endpoint.namespace.as_ref().map(Namespace::as_str),
             ),
             ("tool", args.tool.as_deref()),
             ("prefix", args.prefix.as_deref()),

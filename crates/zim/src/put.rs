@@ -40,10 +40,12 @@ pub(crate) fn run(args: &PutArgs) -> Result<ExitCode> {
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         send(&server, &hash, file, size)?;
         let hex = hash.to_hex();
-        output::print(&match several {
-            true => format!("{hex}  {}\n", path.display()),
-            false => format!("{hex}\n"),
-        })?;
+        let name = if several {
+            format!("  {}", path.display())
+        } else {
+            String::new()
+        };
+        output::print(&format!("{hex}{name}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

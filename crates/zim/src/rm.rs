@@ -8,6 +8,7 @@ use std::{
 };
 
 use zimcache_config::Environment;
+use zimcache_types::Namespace;
 
 use crate::{
     args::RmArgs,
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &RmArgs) -> Result<ExitCode> {
         (Some(key), Some(tool)) => {
             let namespace = endpoint.namespace.as_ref();
             let query = ls::query(&[
-                ("namespace", namespace.map(|name| name.as_str())),
+                ("namespace", namespace.map(Namespace::as_str)),
                 ("tool", Some(tool)),
                 ("key", Some(key)),
             ]);

@@ -33,7 +33,7 @@ use crate::{
 /// Most bytes of an answer, or of one line of it, that are taken.
 const ANSWER_BYTES: usize = 4 << 20;
 /// How long a body may pause between two pieces.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// A server by its URL.
 #[derive(Debug)]
@@ -226,12 +226,16 @@ impl Server {
 
     async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>> {
         let response = self.client.request(request).await;
-        response.map_err(|error| match error.is_connect() {
-            true => Error::Unreachable {
-                url: self.url.clone(),
-                source: error.into(),
-            },
-            false => self.broken_off(error.into()),
+        response.map_err(|error| {
+            let (url, is_connect) = (self.url.clone(), error.is_connect());
+            let source: Box<dyn std::error::Error + Send + Sync> = error.into();
+            if !is_connect {
+                self.broken_off(source)
+            } else if tls::is_refusal(&*source) {
+                Error::Untrusted { url, source }
+            } else {
+                Error::Unreachable { url, source }
+            }
         })
     }
 

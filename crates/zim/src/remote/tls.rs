@@ -79,3 +79,19 @@ fn add(roots: &mut RootCertStore, file: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether a connection failed because one side did not like what the other showed.
+pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // An I/O error does not give what it wraps as its source.
+        let wrapped = error.downcast_ref::<std::io::Error>();
+        if let Some(inner) = wrapped.and_then(std::io::Error::get_ref)
+            && inner.is::<rustls::Error>()
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

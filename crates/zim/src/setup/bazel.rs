@@ -9,6 +9,8 @@ use crate::error::Result;
 /// An action result that says nothing but exit code 7.
 const ACTION_RESULT: [u8; 2] = [4 << 3, 7];
 
+const NO_VARIABLES: &str = "Bazel reads no variables in .bazelrc: write the token itself there.";
+
 pub(super) fn snippet(cache: &Cache) -> Snippet {
     let mut text = format!("build --remote_cache={}\n", cache.at(""));
     let token = cache.token();
@@ -32,10 +34,7 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
             text,
             secret: token.is_some(),
         })],
-        notes: match by_variable {
-            true => vec!["Bazel reads no variables in .bazelrc: write the token itself there."],
-            false => vec![],
-        },
+        notes: by_variable.then_some(NO_VARIABLES).into_iter().collect(),
     }
 }
 

@@ -6,6 +6,9 @@ use super::{
 };
 use crate::error::Result;
 
+const EITHER: &str = "Either the file or the variable. Before ccache 4.7: secondary_storage.";
+const HELPER: &str = "ccache speaks https by the program ccache-storage-https only, from 4.13 on.";
+
 pub(super) fn snippet(cache: &Cache) -> Snippet {
     let mut storage = cache.at("/ccache");
     let token = cache.token();
@@ -27,11 +30,10 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
             Part::File(file),
             Part::Variables(vec![("CCACHE_REMOTE_STORAGE", storage)]),
         ],
-        notes: match cache.is_https() {
-            true => {
-                vec!["ccache speaks https by the program ccache-storage-https only, from 4.13 on."]
-            }
-            false => vec!["Either the file or the variable. Before ccache 4.7: secondary_storage."],
+        notes: if cache.is_https() {
+            vec![HELPER]
+        } else {
+            vec![EITHER]
         },
     }
 }

@@ -5,7 +5,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use rustix::rand::{GetRandomFlags, getrandom};
-use zimcache_types::{Digest, Function};
+use zimcache_types::{Digest, Function, Namespace};
 
 use crate::{
     error::{Error, Result},
@@ -53,14 +53,10 @@ impl<'a> Probe<'a> {
         &self.value
     }
 
-    /// So many random hex digits; the same at each call.
+    /// So many random hex digits, at most 64: the beginning of the value's hash.
     pub(super) fn hex(&self, digits: usize) -> String {
-        let all: String = self
-            .value
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        all[..digits].to_owned()
+        let hash = Digest::of(Function::Sha256, &self.value).hash;
+        hash.to_hex().chars().take(digits).collect()
     }
 
     /// A random number of up to 20 digits.
@@ -71,7 +67,7 @@ impl<'a> Probe<'a> {
 
     /// The namespace, where one is set.
     pub(super) fn namespace(&self) -> Option<&'a str> {
-        self.endpoint.namespace.as_ref().map(|name| name.as_str())
+        self.endpoint.namespace.as_ref().map(Namespace::as_str)
     }
 
     /// A path in the namespace.
@@ -82,8 +78,7 @@ impl<'a> Probe<'a> {
 
     /// The path of the value under its own hash.
     pub(super) fn own_path(&self, folder: &str) -> String {
-        let hash = Digest::of(Function::Sha256, &self.value).hash;
-        format!("{folder}{}", hash.to_hex())
+        format!("{folder}{}", self.hex(64))
     }
 
     /// The same, in the namespace.
@@ -152,14 +147,6 @@ impl<'a> Probe<'a> {
         Err(self.server.unexpected(what, &answer))
     }
 
-    /// Fails unless what came back is right.
-    pub(super) fn same(&self, right: bool, what: &str) -> Result<()> {
-        if right {
-            return Ok(());
-        }
-        Err(Error::Check(format!("{what} came back different")))
-    }
-
     /// Writes the value under a key that is free, and reads it.
     pub(super) fn round_trip(&self, path: &str, headers: &Headers<'_>) -> Result<Outcome> {
         self.round_trip_of(path, headers, &self.value)
@@ -180,10 +167,18 @@ impl<'a> Probe<'a> {
             return Ok(Outcome::ReadOnly);
         }
         let got = self.expect(Method::GET, path, headers, &[], &[200])?;
-        self.same(got.body == value, path)?;
+        same(got.body == value, path)?;
         // Not every tool may delete; what stays harms nothing.
         let any: Vec<u16> = (StatusCode::OK.as_u16()..600).collect();
         self.expect(Method::DELETE, path, &[], &[], &any)?;
         Ok(Outcome::Works)
     }
+}
+
+/// Fails unless what came back is right.
+pub(super) fn same(right: bool, what: &str) -> Result<()> {
+    if right {
+        return Ok(());
+    }
+    Err(Error::Check(format!("{what} came back different")))
 }

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    check::{Outcome, Probe},
+    check::{Outcome, Probe, same},
     snippet::{Cache, Part, Snippet},
 };
 use crate::error::Result;
@@ -30,7 +30,7 @@ pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
     let (key, version) = (format!("zimcache-check/{}", probe.hex(32)), probe.hex(64));
     let mut body = json!({ "key": key, "version": version });
     let looked_up = call(probe, "GetCacheEntryDownloadURL", &body)?;
-    probe.same(looked_up["ok"] != json!(true), "a look-up of a new key")?;
+    same(looked_up["ok"] != json!(true), "a look-up of a new key")?;
     let Some(reserved) = reserve(probe, &body)? else {
         return Ok(Outcome::ReadOnly);
     };
@@ -40,12 +40,12 @@ pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
     probe.expect_signed(Method::PUT, &upload, &kind, probe.value(), &[200, 201])?;
     body["size_bytes"] = json!(probe.value().len().to_string());
     let finished = call(probe, "FinalizeCacheEntryUpload", &body)?;
-    probe.same(finished["ok"] == json!(true), "the end of the upload")?;
+    same(finished["ok"] == json!(true), "the end of the upload")?;
     let found = call(probe, "GetCacheEntryDownloadURL", &body)?;
     let download = found["signed_download_url"].as_str().unwrap_or_default();
     let download = probe.local(download);
     let answer = probe.expect_signed(Method::GET, &download, &[], &[], &[200])?;
-    probe.same(answer.body == probe.value(), "the download")?;
+    same(answer.body == probe.value(), "the download")?;
     Ok(Outcome::Works)
 }
 

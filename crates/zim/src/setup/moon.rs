@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::{
-    check::{Outcome, Probe},
+    check::{Outcome, Probe, same},
     snippet::{Cache, FilePart, Merge, Part, Place, Snippet, TOKEN_VARIABLE},
 };
 use crate::error::Result;
@@ -20,7 +20,7 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
     );
     let variable = cache.token_variable();
     if variable.is_some() {
-        text.push_str(&format!("  auth:\n    token: {TOKEN_VARIABLE}\n"));
+        text.extend(["  auth:\n    token: ", TOKEN_VARIABLE, "\n"]);
     }
     let file = Part::File(FilePart {
         place: Place::Project,
@@ -54,6 +54,6 @@ pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
     let answer = probe.expect(Method::GET, &path, &types, &[], &[200])?;
     let result: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
     let exit_code = result.and_then(|value| value.get("exitCode")?.as_i64());
-    probe.same(exit_code == Some(7), &path)?;
+    same(exit_code == Some(7), &path)?;
     Ok(Outcome::Works)
 }

@@ -4,7 +4,7 @@ use http::Method;
 use zimcache_types::{Digest, Function};
 
 use super::{
-    check::{Outcome, Probe},
+    check::{Outcome, Probe, same},
     snippet::{Cache, Part, Snippet},
 };
 use crate::error::Result;
@@ -35,7 +35,7 @@ pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
         return Ok(Outcome::ReadOnly);
     }
     let answer = probe.expect(Method::GET, &path, &[], &[], &[200])?;
-    probe.same(answer.body == artifact, &path)?;
+    same(answer.body == artifact, &path)?;
     Ok(Outcome::Works)
 }
 

@@ -16,7 +16,7 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
     let mut variables = vec![("SCCACHE_WEBDAV_ENDPOINT", endpoint)];
     let token = cache.token();
     if let Some(token) = &token {
-        text.push_str(&format!("token = \"{token}\"\n"));
+        text.extend(["token = \"", token, "\"\n"]);
         variables.push(("SCCACHE_WEBDAV_TOKEN", token.clone()));
     }
     let file = FilePart {

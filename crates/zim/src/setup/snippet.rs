@@ -151,16 +151,16 @@ impl Snippet {
     /// For people: each part under a comment that says where it goes.
     pub(super) fn text(&self) -> String {
         let parts: Vec<_> = self.parts.iter().map(part_text).collect();
-        let notes = self.notes.iter().map(|note| format!("# {note}\n"));
-        parts.join("\n") + &notes.collect::<String>()
+        let mut text = parts.join("\n");
+        for note in &self.notes {
+            text.extend(["# ", note, "\n"]);
+        }
+        text
     }
 
     /// For programs: nothing but variables.
     pub(super) fn env(&self) -> String {
-        let lines = self.variables();
-        lines
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .collect()
+        lines(self.variables())
     }
 
     /// The same as the text, as a value.
@@ -185,12 +185,19 @@ impl Snippet {
     }
 }
 
+/// One `NAME=value` a line.
+fn lines<'a>(variables: impl IntoIterator<Item = &'a (&'static str, String)>) -> String {
+    let mut text = String::new();
+    for (name, value) in variables {
+        text.extend([name, "=", value, "\n"]);
+    }
+    text
+}
+
 fn part_text(part: &Part) -> String {
     match part {
         Part::Variables(variables) => {
-            let lines = variables.iter();
-            let lines = lines.map(|(name, value)| format!("{name}={value}\n"));
-            format!("# environment\n{}", lines.collect::<String>())
+            format!("# environment\n{}", lines(variables))
         }
         Part::File(file) => {
             let (open, close) = file.comment;

@@ -147,11 +147,11 @@ fn merge(part: &FilePart, before: Option<&str>, force: bool) -> Result<String, S
         if !force {
             return Err(line.trim().to_owned());
         }
-        let braces = |brace| line.matches(brace).count() as i64;
-        depth = Some(depth.unwrap_or(0) + braces('{') - braces('}'));
+        let opened = depth.unwrap_or(0) + line.matches('{').count();
+        depth = Some(opened.saturating_sub(line.matches('}').count()));
         text.extend([comment, line, "\n"]);
     }
-    text.push_str(&format!("{comment}{BEGIN}\n{}{comment}{END}\n", part.text));
+    text.extend([comment, BEGIN, "\n", &part.text, comment, END, "\n"]);
     Ok(text)
 }
 

@@ -95,12 +95,15 @@ fn every_command_in_the_files_of_deploy_exists_with_its_flags() {
 fn the_image_and_the_compose_file_name_what_is_there() {
     let (dockerfile, compose) = (read("deploy/Dockerfile"), read("deploy/compose.yaml"));
     assert!(compose.contains("dockerfile: deploy/Dockerfile") && compose.contains("context: .."));
-    let settings = read("docs/config.md");
-    for variable in ["MAX_CACHE_SIZE", "CACHE_RETENTION_DAYS"] {
-        assert!(
-            compose.contains(variable) && settings.contains(variable),
-            "{variable}"
-        );
+    for line in ["MAX_CACHE_SIZE: 100GB", "CACHE_RETENTION_DAYS: \"30\""] {
+        assert!(compose.contains(line), "{line}");
+    }
+    let mut command = zim(&["cache", "serve", "--print-config"]);
+    command.env("MAX_CACHE_SIZE", "100GB");
+    command.env("CACHE_RETENTION_DAYS", "30");
+    let in_force = ended(&mut command).out;
+    for line in ["max-size = \"100GB\"", "retention = \"30d\""] {
+        assert!(in_force.contains(line), "{in_force}");
     }
     let mounted = "/data/cache";
     assert!(compose.contains(&format!("cache:{mounted}\n")));
