@@ -213,13 +213,15 @@ fn caddy_as_deployed_passes_large_bodies_and_tells_who_asks() -> Result<()> {
             ("127.0.0.1:8080", &server.address().to_string()),
             (
                 "cache.example {",
-                &format!("https://127.0.0.1:{port} {{\n\ttls {certificate} {key}"),
+                &format!(
+                    "https://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n\ttls {certificate} {key}"
+                ),
             ),
         ],
     )?;
     let config = folder.join("Caddyfile");
-    // No administration port, no redirects from port 80: nothing but the site.
-    let global = "{\n\tadmin off\n\tauto_https disable_redirects\n\tpersist_config off\n}\n";
+    // No administration port, no redirects from port 80: nothing but the site. A client of an address names no server.
+    let global = "{\n\tadmin off\n\tauto_https disable_redirects\n\tdefault_sni 127.0.0.1\n}\n";
     fs::write(&config, format!("{global}{site}"))?;
     let mut command = Command::new("caddy");
     command
