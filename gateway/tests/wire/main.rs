@@ -24,6 +24,8 @@ mod hygiene;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod maven;
 #[cfg(test)]
 mod metrics;
