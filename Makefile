@@ -10,7 +10,7 @@ NIGHTLY_SCALE ?= 40
 NIGHTLY_LIMIT ?= 3h
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build run test lint unit real doc bench fuzz gen tidy numbers \
+.PHONY: help build run test lint unit real clients doc bench fuzz gen tidy numbers \
 	nightly nightly-store nightly-procs nightly-fuzz nightly-quality soak
 
 help: ## lists these verbs
@@ -33,6 +33,10 @@ unit: ## unit, contract, wire and simulation tests
 
 real: ## real build tools, kills, power cuts and full disks against the real binary
 	@.ci/test build real
+
+clients: ## runs every real client, also those that take long to install
+	@.ci/needs clients
+	@.ci/test build clients
 
 doc: ## tests in the documentation, and the documentation itself
 	@.ci/test doc
