@@ -13,11 +13,9 @@ use zimcache_types::{EntryKey, Hash, Namespace};
 
 use crate::{
     action, multistatus,
-    protocol::{bazel_http, builder, ccache, nx, turborepo, webdav, zim_objects},
-    action,
     protocol::{
         actions_cache::{names, parse_content_range},
-        bazel_http, builder, ccache, zim_objects,
+        bazel_http, builder, ccache, nx, turborepo, webdav, zim_objects,
     },
     request,
 };
@@ -26,8 +24,7 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 13] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
     ("actions_cache", actions_cache),

@@ -222,11 +222,11 @@ fn read_single<'de, A: MapAccess<'de>>(
         "exitCode" | "exit_code" => into.exit_code = map.next_value::<Number<i32>>()?.0,
         "stdoutRaw" | "stdout_raw" => into.stdout_raw = map.next_value::<Base64>()?.0,
         "stdoutDigest" | "stdout_digest" => {
-            into.stdout_digest = map.next_value::<Option<Digest>>()?
+            into.stdout_digest = map.next_value::<Option<Digest>>()?;
         }
         "stderrRaw" | "stderr_raw" => into.stderr_raw = map.next_value::<Base64>()?.0,
         "stderrDigest" | "stderr_digest" => {
-            into.stderr_digest = map.next_value::<Option<Digest>>()?
+            into.stderr_digest = map.next_value::<Option<Digest>>()?;
         }
         "executionMetadata" | "execution_metadata" => {
             into.execution_metadata = map.next_value::<Option<ExecutedActionMetadata>>()?;
@@ -333,6 +333,10 @@ impl<'de> Deserialize<'de> for Base64 {
 pub(crate) mod int64 {
     use super::{Deserialize as _, Deserializer, Number, Serializer};
 
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes fields by reference"
+    )]
     pub(crate) fn serialize<S: Serializer>(number: &i64, into: S) -> Result<S::Ok, S::Error> {
         into.collect_str(number)
     }
