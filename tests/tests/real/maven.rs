@@ -93,6 +93,7 @@ impl Project {
             ),
             format!("-Dmaven.build.cache.remote.url={url}/maven"),
         ])
+        .args(flags)
         .args(["package"])
         .env("HOME", folder)
         .current_dir(&source)
