@@ -178,11 +178,9 @@ impl History {
         let own = state.series.iter().filter(|((own, _), _)| *own == kind);
         let courses = own.map(|((_, name), series)| {
             let steps = series.within(window);
-            let mut total = Counts::default();
-            steps.iter().for_each(|(_, counts)| total += *counts);
             Course {
                 name: name.clone(),
-                total,
+                total: steps.iter().map(|(_, counts)| *counts).sum(),
                 steps,
             }
         });
@@ -191,10 +189,8 @@ impl History {
 
     /// What all tools did together in a window.
     pub(crate) fn total(&self, window: &Window) -> Counts {
-        let mut total = Counts::default();
         let courses = self.courses(Kind::Tool, window);
-        courses.iter().for_each(|course| total += course.total);
-        total
+        courses.iter().map(|course| course.total).sum()
     }
 }
 

@@ -221,11 +221,9 @@ impl Metrics {
     pub(crate) fn totals(&self) -> Totals {
         let verbs = self.dialects.iter().flat_map(|dialect| &dialect.verbs);
         let requests = verbs.flat_map(|verb| verb.requests.iter().map(Counter::get));
-        let mut counts = Counts::default();
-        self.by_dialect().for_each(|(_, own)| counts += own);
         Totals {
             requests: requests.sum(),
-            counts,
+            counts: self.by_dialect().map(|(_, counts)| counts).sum(),
         }
     }
 

@@ -105,7 +105,7 @@ where
     let watching = task::spawn("watch", async move { connections.watch().await });
     let figures = Arc::clone(shared);
     let sampling = task::spawn("history", async move {
-        figures.history.run(&figures.metrics).await
+        figures.history.run(&figures.metrics).await;
     });
     shutdown.await;
     stop.send_replace(true);

@@ -46,7 +46,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(ring: &Ring) -> Option<Columns> {
+    fn of(ring: &Ring) -> Columns {
         let mut columns = Columns::default();
         let mut last = 0;
         for (at, counts) in &ring.0 {
@@ -57,7 +57,7 @@ impl Columns {
             columns.served_bytes.push(counts.served_bytes);
             columns.stored_bytes.push(counts.stored_bytes);
         }
-        Some(columns)
+        columns
     }
 
     fn ring(columns: Option<Columns>) -> Ring {
@@ -84,8 +84,8 @@ pub(super) fn encode<'a>(all: impl Iterator<Item = (&'a Subject, &'a Series)>) -
     let series = all.map(|((kind, name), series)| SavedSeries {
         kind: *kind as u32,
         name: name.clone(),
-        minutes: Columns::of(&series.minutes),
-        hours: Columns::of(&series.hours),
+        minutes: Some(Columns::of(&series.minutes)),
+        hours: Some(Columns::of(&series.hours)),
     });
     let saved = Saved {
         series: series.collect(),

@@ -5,7 +5,10 @@
 //! is refused and moves nothing. Invariant: a bucket never holds more than its burst, whatever pace it had before, so
 //! that buckets outlive a change of their limit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use zimcache_config::Rate;
 
@@ -23,8 +26,9 @@ pub(crate) struct Pace {
 impl Pace {
     /// The same bucket, filled at a share of the pace.
     pub(super) fn slowed_to(self, share: f64) -> Pace {
+        let slowed = Duration::from_nanos(self.interval).div_f64(share);
         Pace {
-            interval: (self.interval as f64 / share) as u64,
+            interval: u64::try_from(slowed.as_nanos()).unwrap_or(u64::MAX),
             ..self
         }
     }

@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn the_share_lies_between_half_and_all() {
-        assert_eq!(after(0, 0).share(0), 1.0);
-        assert_eq!(after(0, 100_000).share(0), 1.0);
+        assert!(after(0, 0).share(0) > 0.999);
+        assert!(after(0, 100_000).share(0) > 0.999);
         let bad = after(200_000, 0).share(0);
         assert!((0.5..0.51).contains(&bad), "{bad}");
         let mixed = after(45, 45).share(0);
@@ -122,7 +122,7 @@ mod tests {
         let conduct = after(1_000, 0);
         let shares: Vec<_> = (0..12).map(|n| conduct.share(n * HALF_LIFE)).collect();
         assert!(shares.is_sorted(), "{shares:?}");
-        assert_eq!(shares[11], 1.0);
+        assert!(shares[11] > 0.999);
         conduct.count(false, 3 * HALF_LIFE);
         assert!(conduct.share(3 * HALF_LIFE) < 0.6);
     }

@@ -11,11 +11,11 @@ fn limiter(change: impl FnOnce(&mut LimitsConfig)) -> Limiter {
 }
 
 fn rate(text: &str) -> Option<zimcache_config::Rate> {
-    Some(text.parse().unwrap())
+    text.parse().ok()
 }
 
 fn v4(bits: u32) -> Option<IpAddr> {
-    Some(IpAddr::from(bits.to_be_bytes()))
+    IpAddr::from(bits.to_be_bytes()).into()
 }
 
 fn passes(limiter: &Limiter, address: Option<IpAddr>, class: Class) -> bool {

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     fmt::Write,
+    iter::Sum,
     ops::{AddAssign, Sub},
     sync::{
         Arc,
@@ -55,6 +56,15 @@ impl AddAssign for Counts {
         self.misses += other.misses;
         self.served_bytes += other.served_bytes;
         self.stored_bytes += other.stored_bytes;
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(all: I) -> Counts {
+        all.fold(Counts::default(), |mut sum, counts| {
+            sum += counts;
+            sum
+        })
     }
 }
 

@@ -163,8 +163,8 @@ fn builder_durations(metrics: &Metrics, page: &mut Page<'_>) {
         count += verb.latency.get_sample_count();
         for (within, bound) in within.iter_mut().zip(BOUNDS_MILLIS) {
             let bound_seconds = f64::from(bound) / 1e3;
-            let fitting = buckets.iter().filter(|(upper, _)| *upper <= bound_seconds);
-            *within += fitting.last().map_or(0, |(_, cumulative)| *cumulative);
+            let mut fitting = buckets.iter().filter(|(upper, _)| *upper <= bound_seconds);
+            *within += fitting.next_back().map_or(0, |(_, cumulative)| *cumulative);
         }
     }
     for (within, bound) in within.into_iter().zip(BOUNDS_MILLIS) {

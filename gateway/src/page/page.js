@@ -13,6 +13,7 @@ const KINDS = {
   metro: "Metro",
 };
 const MOST_COLOURS = 8;
+const VARIABLE = "ZIMCACHE_TOKEN";
 const REFRESH_MILLIS = 30000;
 
 const view = { window: "7d", subject: "tools", tool: 0, data: null };
@@ -314,48 +315,56 @@ function draw() {
 
 // Setting up a tool: [name, where it goes, lines]. `at` is this server with the namespace in its path.
 
+// `zim setup` writes the same and knows more about each tool.
+
 const SETUPS = [
-  ["Bazel", ".bazelrc", (s) => [`build --remote_cache=${s.at}`, ...s.lines(`build --remote_header=Authorization="Bearer ${s.token}"`)]],
-  ["Gradle", "settings.gradle", (s) => [
+  ["Bazel", "bazel", ".bazelrc", (s) => [`build --remote_cache=${s.at}`, ...s.lines('build --remote_header="Authorization=Bearer YOUR-TOKEN"')]],
+  ["Gradle", "gradle", "settings.gradle, with org.gradle.caching=true in gradle.properties", (s) => [
     "buildCache {", "    remote(HttpBuildCache) {", `        url = '${s.at}/cache/'`, "        push = true",
     ...(s.secure ? [] : ["        allowInsecureProtocol = true"]),
-    ...s.lines("        credentials {", "            username = 'zim'", `            password = System.getenv('ZIM_CLOUD_TOKEN')`, "        }"),
-    "    }", "}", "// gradle.properties: org.gradle.caching=true"]],
-  ["Maven", ".mvn/maven-build-cache-config.xml", (s) => [
-    '<cache xmlns="http://maven.apache.org/BUILD-CACHE-CONFIG/1.0.0">', "  <configuration>",
-    '    <remote enabled="true" saveToRemote="true" id="zimcache">', `      <url>${s.at}/maven</url>`, "    </remote>", "  </configuration>",
-    "</cache>", ...s.lines("<!-- ~/.m2/settings.xml: a server with the id zimcache, any username, the token as password -->")]],
-  ["Nx", "environment", (s) => [
-    `export NX_SELF_HOSTED_REMOTE_CACHE_SERVER=${s.at}`, ...s.lines(`export NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN=${s.token}`)]],
-  ["Turborepo", "environment", (s) => [
-    `export TURBO_API=${s.origin}`, `export TURBO_TEAM=${s.namespace || "default"}`, `export TURBO_TOKEN=${s.has ? s.token : "none"}`]],
-  ["moon", ".moon/workspace.yml", (s) => [
-    "remote:", "  api: http", `  host: ${s.origin}`, ...s.lines("  auth:", "    token: ZIM_CLOUD_TOKEN"), "  cache:",
-    `    instanceName: ${s.namespace || "default"}`]],
-  ["sccache", "environment", (s) => [
-    `export SCCACHE_WEBDAV_ENDPOINT=${s.at}/webdav/`, ...s.lines(`export SCCACHE_WEBDAV_TOKEN=${s.token}`), "export RUSTC_WRAPPER=sccache"]],
-  ["ccache", "ccache.conf", (s) => [`remote_storage = ${s.at}/ccache${s.has ? `|bearer-token=${s.token}` : ""}`]],
-  ["GitHub Actions", "environment of the runner", (s) => [
-    `export ACTIONS_RESULTS_URL=${s.at}/`, `export ACTIONS_CACHE_URL=${s.at}/`, "export ACTIONS_CACHE_SERVICE_V2=true",
-    `export ACTIONS_RUNTIME_TOKEN=${s.has ? s.token : "none"}`]],
-  ["zim", "shell", (s) => [
-    `zim config set cache.remote ${s.origin}`, ...s.lines(`zim login --token ${s.token}`), "zim cache put build/output.tar"]],
-  ["curl", "shell", (s) => [
-    `hash=$(sha256sum file | cut -d' ' -f1)`, `curl ${s.header}-T file ${s.at}/api/v1/objects/$hash`,
-    `curl ${s.header}-O ${s.at}/api/v1/objects/$hash`]],
+    ...s.lines(`        credentials { username = 'zim'; password = System.getenv('${VARIABLE}') }`), "    }", "}"]],
+  ["Maven", "maven", ".mvn/maven-build-cache-config.xml, with maven-build-cache-extension in .mvn/extensions.xml", (s) => [
+    '<cache xmlns="http://maven.apache.org/BUILD-CACHE-CONFIG/1.2.0">', "  <configuration>",
+    `    <remote enabled="true" saveToRemote="true" id="zim"><url>${s.at}/maven</url></remote>`, "  </configuration>", "</cache>",
+    ...s.lines("<!-- in ~/.m2/settings.xml, among the servers:", `<server><id>zim</id><username>zim</username><password>\${env.${VARIABLE}}</password></server>`, "-->")]],
+  ["Nx", "nx", "environment", (s) => [
+    `export NX_SELF_HOSTED_REMOTE_CACHE_SERVER=${s.at}`, ...s.lines(`export NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN=$${VARIABLE}`)]],
+  ["Turborepo", "turborepo", "environment", (s) => [
+    `export TURBO_API=${s.origin}`, `export TURBO_TEAM=${s.namespace || "default"}`, `export TURBO_TOKEN=${s.has ? `$${VARIABLE}` : "none"}`]],
+  ["moon", "moon", ".moon/workspace.yml", (s) => [
+    "remote:", "  api: http", `  host: '${s.origin}'`, "  cache:", `    instanceName: '${s.namespace}'`, ...s.lines("  auth:", `    token: ${VARIABLE}`)]],
+  ["sccache", "sccache", "environment", (s) => [
+    `export SCCACHE_WEBDAV_ENDPOINT=${s.at}/webdav`, ...s.lines(`export SCCACHE_WEBDAV_TOKEN=$${VARIABLE}`), "export RUSTC_WRAPPER=sccache"]],
+  ["ccache", "ccache", "ccache.conf", (s) => [`remote_storage = ${s.at}/ccache${s.has ? "|bearer-token=YOUR-TOKEN" : ""}`]],
+  ["GitHub Actions", "github-actions", "environment of the runner", (s) => [
+    "export ACTIONS_CACHE_SERVICE_V2=on", `export ACTIONS_RESULTS_URL=${s.at}/`, `export ACTIONS_RUNTIME_TOKEN=${s.has ? `$${VARIABLE}` : "none"}`]],
+  ["Builder", "builder", "environment", (s) => [
+    `export BUILDER_REMOTE_CACHE_URL=${s.at}`, ...s.lines(`export BUILDER_REMOTE_CACHE_TOKEN=$${VARIABLE}`)]],
+  ["Polykit", "polykit", "shell", (s) => [`polykit build --remote-cache-url ${s.at}`]],
+  ["Metro", "metro", "metro.config.js", (s) => [
+    "const { HttpStore } = require('metro-cache');", "module.exports.cacheStores = [new HttpStore({", `  endpoint: '${s.at}/api/v1/artifacts',`,
+    ...s.lines(`  headers: { Authorization: \`Bearer \${process.env.${VARIABLE}}\` },`), "})];"]],
+  ["zim", "zim", "shell", (s) => [
+    `zim config set cache.remote ${s.origin}`, ...(s.namespace ? [`zim config set cache.namespace ${s.namespace}`] : []),
+    ...s.lines(`zim login --token $${VARIABLE}`), "zim cache put build/output.tar"]],
+  ["curl", "", "shell", (s) => [
+    "hash=$(sha256sum file | cut -d' ' -f1)", `curl ${s.header}-T file ${s.at}/api/v1/objects/$hash`,
+    `curl ${s.header}-o copy ${s.at}/api/v1/objects/$hash`]],
 ];
 
 function drawSetup() {
   const namespace = byId("namespace").value.trim();
   const has = byId("with-token").checked;
   const prefix = namespace ? `/ns/${encodeURIComponent(namespace)}` : "";
-  const token = "$ZIM_CLOUD_TOKEN";
   const server = {
-    origin: location.origin, at: location.origin + prefix, namespace, has, token, secure: location.protocol === "https:",
-    lines: (...all) => has ? all : [], header: has ? `-H "Authorization: Bearer ${token}" ` : "",
+    origin: location.origin, at: location.origin + prefix, namespace, has, secure: location.protocol === "https:",
+    lines: (...all) => has ? all : [], header: has ? `-H "Authorization: Bearer $${VARIABLE}" ` : "",
   };
-  const [, where, lines] = SETUPS[view.tool];
+  const [, tool, where, lines] = SETUPS[view.tool];
+  const inNamespace = namespace ? ` --namespace ${namespace}` : "";
   byId("snippet-where").textContent = where;
+  byId("snippet-zim").textContent = tool ? `zim setup ${tool} --url ${location.origin}${inNamespace}` : "";
+  byId("zim-note").hidden = !tool;
   byId("snippet").textContent = lines(server).join("\n");
   byId("setup-tools").replaceChildren(...SETUPS.map(([name], nth) => {
     const button = node("button", { type: "button", role: "tab", "aria-selected": String(nth === view.tool), text: name });

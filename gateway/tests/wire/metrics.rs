@@ -1,4 +1,8 @@
 //! The metrics page: its format, the names under which others know the same figures, bounded labels.
+#![allow(
+    clippy::float_cmp,
+    reason = "what is compared was written as a whole number or a quarter"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
