@@ -238,6 +238,10 @@ mod seconds {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[allow(
+        clippy::ref_option,
+        reason = "serde hands out a reference to the field"
+    )]
     pub(super) fn serialize<S: Serializer>(
         value: &Option<Duration>,
         serializer: S,
@@ -257,6 +261,10 @@ mod name {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
     use zimcache_types::Namespace;
 
+    #[allow(
+        clippy::ref_option,
+        reason = "serde hands out a reference to the field"
+    )]
     pub(super) fn serialize<S: Serializer>(
         value: &Option<Namespace>,
         serializer: S,

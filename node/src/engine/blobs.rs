@@ -161,15 +161,14 @@ impl BlobStore for Blobs {
         let Some((key, hash)) = self.key(namespace, digest) else {
             return Ok(false);
         };
-        let loaded = self.0.load(key, hash, None).await?;
-        let served = loaded.is_some_and(|loaded| {
-            let size = loaded.header.raw_size;
-            digest.size_bytes.is_none_or(|wanted| wanted == size)
-                && !self.0.is_over(&loaded.header, &loaded.view)
-        });
-        if !served {
+        let Some(found) = self.0.load(key, hash, None).await? else {
+            return Ok(false);
+        };
+        let size = found.header.raw_size;
+        if digest.size_bytes.is_some_and(|wanted| wanted != size) {
             return Ok(false);
         }
+        let expired = self.0.is_over(&found.header, &found.view);
         let header = Header {
             kind: Kind::Blob,
             function: key.function,
@@ -187,7 +186,7 @@ impl BlobStore for Blobs {
             .0
             .write(LaneId::Entries, hash, header, body, Rule::IfPresent)
             .await?;
-        Ok(outcome != Outcome::Refused)
+        Ok(outcome != Outcome::Refused && !expired)
     }
 }
 

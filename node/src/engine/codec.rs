@@ -3,7 +3,7 @@
 //! What is too small, carries the mark of a compressed format, or looks random in a sample is left alone, and so is
 //! what does not shrink by an eighth. Decoding writes at most the size the record declares, and that size exactly, or
 //! the record is corrupt; the output is the window, so no frame can ask for more memory. Why these codecs:
-//! `docs/adr/0006`.
+//! `docs/adr/0006-records-are-compressed-one-by-one.md`.
 //! Not here: what is compressed when (`packing`), who decodes (`encoded`).
 
 use std::{fmt, sync::Arc};
@@ -93,10 +93,9 @@ impl Codec {
     const fn choice(&self, bytes: usize) -> Encoding {
         match self.mode {
             Compression::Off => Encoding::Identity,
-            Compression::Zstd => Encoding::Zstd,
             Compression::Lz4 => Encoding::Lz4,
             Compression::Auto if bytes < AUTO_ZSTD_FROM => Encoding::Lz4,
-            Compression::Auto => Encoding::Zstd,
+            Compression::Zstd | Compression::Auto => Encoding::Zstd,
         }
     }
 

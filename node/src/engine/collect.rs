@@ -31,12 +31,21 @@ const GC_PASSES: [Mode; 8] = [
     Mode::Force,
 ];
 
+/// Which namespaces a collection touches.
+#[derive(Debug, Clone, Copy)]
+enum Rooms {
+    All,
+    /// The one of this number.
+    One(u32),
+    /// One that holds nothing was named.
+    Unknown,
+}
+
 /// A collection under way.
 struct Collection<'a> {
     shared: &'a Shared,
     older_than: Option<Duration>,
-    /// The only namespace that is touched, by number; `Some(None)`: one that holds nothing.
-    namespace: Option<Option<u32>>,
+    rooms: Rooms,
     dry_run: bool,
     /// What left, or would leave.
     emptied: Emptied,
@@ -44,8 +53,11 @@ struct Collection<'a> {
 
 impl Collection<'_> {
     fn concerns(&self, header: &Header) -> bool {
-        let number = Some(header.namespace);
-        self.namespace.is_none_or(|wanted| wanted == number)
+        match self.rooms {
+            Rooms::All => true,
+            Rooms::One(number) => header.namespace == number,
+            Rooms::Unknown => false,
+        }
     }
 
     /// Whether a record is older than was asked for, by its own time or its manifest's.
@@ -85,9 +97,10 @@ impl Collection<'_> {
 
     /// Bytes held of what the collection is about.
     fn held_bytes(&self) -> u64 {
-        let held = match self.namespace {
-            None => self.shared.live_bytes(),
-            Some(number) => number.map_or(0, |number| self.shared.ledger.bytes_of(number)),
+        let held = match self.rooms {
+            Rooms::All => self.shared.live_bytes(),
+            Rooms::One(number) => self.shared.ledger.bytes_of(number),
+            Rooms::Unknown => 0,
         };
         let gone = self.emptied.expired_bytes + self.emptied.evicted_bytes;
         held.saturating_sub(if self.dry_run { gone } else { 0 })
@@ -157,11 +170,16 @@ impl Shared {
     pub(crate) fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport> {
         let _one_at_a_time = self.reclaiming.lock();
         let before_bytes = self.live_bytes();
-        let named = options.namespace.as_ref();
+        let rooms = match &options.namespace {
+            None => Rooms::All,
+            Some(name) => self
+                .namespace_number(name)
+                .map_or(Rooms::Unknown, Rooms::One),
+        };
         let mut collection = Collection {
             shared: self,
             older_than: options.older_than,
-            namespace: named.map(|name| self.namespace_number(name)),
+            rooms,
             dry_run: options.dry_run,
             emptied: Emptied::default(),
         };

@@ -112,11 +112,13 @@ impl EntryStore for Entries {
         let mut header = entry_header(&key, Kind::Entry);
         header.flags = flag::TOMBSTONE;
         let (hash, body) = (self.0.hash(&key), Body::Pieces(Vec::new()));
+        let found = self.0.load(key, hash, None).await?;
+        let expired = found.is_some_and(|found| self.0.is_over(&found.header, &found.view));
         let outcome = self
             .0
             .write(LaneId::Entries, hash, header, body, Rule::IfPresent)
             .await?;
-        Ok(outcome != Outcome::Refused)
+        Ok(outcome != Outcome::Refused && !expired)
     }
 
     async fn list(

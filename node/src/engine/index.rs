@@ -89,7 +89,7 @@ impl Index {
     /// The slots that may be of this key, touched.
     pub(crate) fn find_and_touch(&self, hash: KeyHash, touch: TouchAt) -> Candidates {
         self.find_and(hash, |slot| {
-            slot.touch(touch.tick, touch.lease, LEASE_TICKS)
+            slot.touch(touch.tick, touch.lease, LEASE_TICKS);
         })
     }
 

@@ -15,7 +15,7 @@ use zimcache_store::{Error, Result};
 use super::{
     buffers::PartBuf,
     record::Header,
-    shared::{Key, LaneId, Shared},
+    shared::{Key, LaneId, Newest, Shared},
     slot::{KeyHash, Location, View},
     tail::Tail,
 };
@@ -252,19 +252,20 @@ impl Lane {
     }
 
     fn holds(&self, write: &Write, live_here: &HashSet<KeyHash>) -> Result<bool> {
-        let is_live = || -> Result<bool> {
+        let has = |counts: &dyn Fn(&Newest) -> bool| -> Result<bool> {
             if live_here.contains(&write.hash) {
                 return Ok(true);
             }
             let newest = self.shared.newest(&Key::of(&write.header), write.hash)?;
-            Ok(newest.is_some_and(|newest| {
-                !newest.header.is_tombstone() && !self.shared.is_over(&newest.header, &newest.view)
-            }))
+            Ok(newest.is_some_and(|newest| !newest.header.is_tombstone() && counts(&newest)))
         };
         match write.rule {
             Rule::Newest => Ok(true),
-            Rule::IfAbsent => Ok(!is_live()?),
-            Rule::IfPresent => is_live(),
+            Rule::IfAbsent => Ok(!has(&|newest| {
+                !self.shared.is_over(&newest.header, &newest.view)
+            })?),
+            // Also when its time is over: it must not come back if that is raised.
+            Rule::IfPresent => has(&|_| true),
             Rule::Moved(view) => Ok(self
                 .shared
                 .index

@@ -67,14 +67,15 @@ impl Shared {
 
     fn pack_now(&self, pieces: Vec<Bytes>, total: usize) -> (Encoding, Vec<Bytes>) {
         let joined;
-        let raw = match pieces.as_slice() {
-            [one] => one,
-            _ => {
-                let mut all = Vec::with_capacity(total);
-                pieces.iter().for_each(|piece| all.extend_from_slice(piece));
-                joined = Bytes::from(all);
-                &joined
+        let raw = if let [one] = pieces.as_slice() {
+            one
+        } else {
+            let mut all = Vec::with_capacity(total);
+            for piece in &pieces {
+                all.extend_from_slice(piece);
             }
+            joined = Bytes::from(all);
+            &joined
         };
         let packed = self.codec.encode(raw, |encoding, stored| {
             (encoding, vec![Bytes::copy_from_slice(stored)])

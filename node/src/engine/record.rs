@@ -170,7 +170,7 @@ impl Header {
             return has_value && !self.is_tombstone() && self.raw_size <= MAX_PAYLOAD as u64;
         }
         let all_value = matches!(self.kind, Kind::Blob | Kind::Part) && !self.is_tombstone();
-        !all_value || self.raw_size == self.stored as u64
+        !all_value || self.raw_size == u64::from(self.stored)
     }
 
     /// Payload bytes before compression.

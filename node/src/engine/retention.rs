@@ -211,15 +211,14 @@ impl Shared {
         let now = self.clock.now().0;
         let (mut emptied, mut next) = (Emptied::default(), u64::MAX);
         for (hash, view, header) in self.live_rows(segment)? {
-            match self.judge(segment, &view, &header, Mode::Compact) {
-                Verdict::Expired => self.remove_expired(hash, view, &header, &mut emptied),
-                _ => {
-                    let ttl = self.keeping.ttl_millis(header.namespace).unwrap_or(FOREVER);
-                    let over = put_millis(header.version).saturating_add(ttl);
-                    let later = now.saturating_add(LEASED_AGAIN_MILLIS);
-                    next = next.min(if over > now { over } else { later });
-                }
+            if self.judge(segment, &view, &header, Mode::Compact) == Verdict::Expired {
+                self.remove_expired(hash, view, &header, &mut emptied);
+                continue;
             }
+            let ttl = self.keeping.ttl_millis(header.namespace).unwrap_or(FOREVER);
+            let over = put_millis(header.version).saturating_add(ttl);
+            let later = now.saturating_add(LEASED_AGAIN_MILLIS);
+            next = next.min(if over > now { over } else { later });
         }
         segment.set_next_expiry(next, edition);
         let in_turn = segment.class != Class::Entries || self.first_entries() == Some(segment.id);

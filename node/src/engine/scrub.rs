@@ -132,9 +132,8 @@ impl Shared {
         if !self.hash(&Key::of(&header)).resembles(hash) {
             return Some("is another record than expected");
         }
-        let payload = match self.decoded_payload(&header, payload) {
-            Some(payload) => payload,
-            None => return Some("does not decode"),
+        let Some(payload) = self.decoded_payload(&header, payload) else {
+            return Some("does not decode");
         };
         match header.kind {
             Kind::Blob if !blob_is_sound(&header, &payload) => Some("does not hash to its digest"),

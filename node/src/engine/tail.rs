@@ -125,7 +125,9 @@ impl Tail {
             TocRow::new(write.hash, place.offset, &write.header)
         };
         segment.keep_rows(writes.iter().zip(&locations).map(row));
-        writes.iter().for_each(|write| segment.note(&write.header));
+        for write in writes.iter() {
+            segment.note(&write.header);
+        }
         self.after_sync(shared, writes, end, end - start);
         Ok(locations)
     }

@@ -151,14 +151,14 @@ fn old_and_young_left(min_lifetime: Duration) -> (usize, usize) {
         min_lifetime,
         ..Retention::default()
     });
-    let old = put_mib(&rig, 0, 30);
+    let old = put_mib(&rig, 0, 33);
     rig.clock.advance(10 * HOUR);
     for digest in &old {
         let read = async { rig.stores().blob(team(), digest, ByteRange::Full).await };
         assert!(rig.wait(read).unwrap().unwrap().is_some());
     }
-    let young = put_mib(&rig, 10_000, 10);
-    put_mib(&rig, 20_000, 22);
+    let young = put_mib(&rig, 10_000, 6);
+    put_mib(&rig, 20_000, 28);
     let left = |digests: &[Digest]| there(&rig, digests) * 100 / digests.len();
     (left(&old), left(&young))
 }

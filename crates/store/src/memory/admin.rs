@@ -114,8 +114,9 @@ impl State {
         report.after_bytes -= report.expired_bytes + report.evicted_bytes;
         if !options.dry_run {
             self.expired_records += report.expired_records;
-            gone.iter()
-                .for_each(|candidate| self.remove(&candidate.name));
+            for candidate in &gone {
+                self.remove(&candidate.name);
+            }
         }
         report
     }

@@ -1,15 +1,15 @@
 //! Rows of compression: the store's codecs on build outputs found on this machine, without disk or server.
 //!
 //! Files are cut as the store cuts values: whole up to 1 MiB, else into parts of 1 MiB. What the store would not try,
-//! or would not keep, counts with its own size and with the time of finding that out.
+//! or would not keep, counts with its own size and with the time of finding that out. Times are processor time.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use anyhow::{Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
 use zimcache_config::Compression;
 use zimcache_node::testing::codec::CodecProbe;
 
@@ -24,6 +24,8 @@ const KINDS: [(&str, &[&str]); 4] = [
     ("script", &[".js", ".ts", ".json", ".map", ".css"]),
     ("class", &[".class", ".jar"]),
 ];
+/// Small values, cut from them.
+const SMALL: [(&str, usize); 2] = [("cut_2k", 2 << 10), ("cut_16k", 16 << 10)];
 /// Where build outputs lie besides cargo's target folder: what is installed.
 const FOLDERS: [&str; 3] = ["/usr/lib", "/usr/share", "/usr/local/lib"];
 const MIB: f64 = 1_048_576.0;
@@ -66,6 +68,7 @@ impl Tally {
 pub(super) fn run(bench: &Bench, row: &Row, mode: Compression) -> Result<Vec<(String, Sample)>> {
     let probe = CodecProbe::new(mode);
     let kinds = KINDS.map(|(name, ends)| (name, payloads(ends, bench.scale)));
+    let small = SMALL.map(|(name, bytes)| (name, cut(&kinds, bytes)));
     let mut samples = Vec::new();
     for round in 0..bench.scale.rounds {
         let mut all = Tally::default();
@@ -79,6 +82,13 @@ pub(super) fn run(bench: &Bench, row: &Row, mode: Compression) -> Result<Vec<(St
             by_kind.push((name, tally));
         }
         ensure!(all.raw > 0, "no build outputs on this machine");
+        for (name, payloads) in &small {
+            let mut tally = Tally::default();
+            for payload in payloads {
+                measure(&probe, payload, &mut tally)?;
+            }
+            by_kind.push((name, tally));
+        }
         let mut sample = Sample::new(Subject::Store, round, all.encode_rate())
             .with("ratio", all.ratio())
             .with("decode_mib_per_s", all.decode_rate())
@@ -98,12 +108,18 @@ pub(super) fn run(bench: &Bench, row: &Row, mode: Compression) -> Result<Vec<(St
     Ok(samples)
 }
 
+/// Processor time of this thread: a codec does not wait, so this is what it costs, whatever else runs.
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 fn measure(probe: &CodecProbe, raw: &[u8], tally: &mut Tally) -> Result<()> {
-    let started = Instant::now();
+    let started = cpu_seconds();
     let tried = probe.would_try(raw);
-    tally.test_seconds += started.elapsed().as_secs_f64();
+    tally.test_seconds += cpu_seconds() - started;
     let encoded = if tried { probe.encode(raw) } else { None };
-    tally.encode_seconds += started.elapsed().as_secs_f64();
+    tally.encode_seconds += cpu_seconds() - started;
     tally.raw += raw.len();
     let Some((encoding, stored)) = encoded else {
         tally.stored += raw.len();
@@ -111,15 +127,25 @@ fn measure(probe: &CodecProbe, raw: &[u8], tally: &mut Tally) -> Result<()> {
     };
     tally.stored += stored.len();
     let mut back = vec![0; raw.len()];
-    let started = Instant::now();
+    let started = cpu_seconds();
     let decodes = probe.decode(encoding, &stored, &mut back);
-    tally.decode_seconds += started.elapsed().as_secs_f64();
+    tally.decode_seconds += cpu_seconds() - started;
     tally.decoded += raw.len();
     ensure!(
         decodes && back == raw,
         "a payload does not decode to itself"
     );
     Ok(())
+}
+
+/// The beginnings of payloads that the store would try, as small values of their own.
+fn cut(kinds: &[(&str, Vec<Vec<u8>>)], bytes: usize) -> Vec<Vec<u8>> {
+    const MOST: usize = 2000;
+    let all = kinds.iter().flat_map(|(_, payloads)| payloads);
+    let long = all.filter(|payload| payload.len() >= bytes);
+    long.map(|payload| payload[..bytes].to_vec())
+        .take(MOST)
+        .collect()
 }
 
 /// Files that end so, cut into payloads, up to the volume of a row; the same ones every time.

@@ -41,9 +41,8 @@ pub(super) struct Segments {
 
 impl Class {
     fn append(&mut self, object: u32, bytes: u64, segment_bytes: u64) {
-        let fits =
-            |segment: &&mut Segment| segment.bytes == 0 || segment.bytes + bytes <= segment_bytes;
-        if self.0.back_mut().filter(fits).is_none() {
+        let last = self.0.back();
+        if last.is_none_or(|last| last.bytes > 0 && last.bytes + bytes > segment_bytes) {
             self.0.push_back(Segment::default());
         }
         if let Some(segment) = self.0.back_mut() {

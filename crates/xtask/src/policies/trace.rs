@@ -167,9 +167,8 @@ impl Repository {
         let mut asked = vec![false; TARGETS];
         while asked.iter().filter(|asked| **asked).count() < wanted {
             let first = self.popular();
-            for target in first..(first + 150).min(TARGETS) {
-                asked[target] = true;
-            }
+            let last = (first + 150).min(TARGETS);
+            asked[first..last].fill(true);
         }
         for target in (0..TARGETS).filter(|target| asked[*target]) {
             let object = branch.outputs[target];
