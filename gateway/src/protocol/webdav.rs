@@ -1,4 +1,5 @@
-//! Files over WebDAV (RFC 4918, class 1 without COPY and MOVE), for sccache and whatever else speaks it.
+//! Files over WebDAV (<https://www.rfc-editor.org/rfc/rfc4918>, class 1 without COPY and MOVE), for sccache and whatever
+//! else speaks it.
 //!
 //! Tried with sccache 0.19. Quirks: `docs/protocols/webdav.md`.
 //!
@@ -11,7 +12,8 @@
 //!
 //! Folders are the beginnings of paths: a path with a slash at its end is always a folder that exists. sccache asks for
 //! `.sccache_check` first, and does not compile when the answer is neither a hit nor a miss; so a GET that cannot be
-//! served is 404, and only wrong credentials and malformed paths are told. Then it writes that file, and reads only when it may not.
+//! served is 404, and only wrong credentials and malformed paths are told. Then it writes that file, and goes on
+//! reading only when it may not.
 
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use zimcache_auth::Scope;
