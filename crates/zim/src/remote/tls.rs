@@ -84,14 +84,32 @@ fn add(roots: &mut RootCertStore, file: &Path) -> Result<()> {
 pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // An I/O error does not give what it wraps as its source.
-        let wrapped = error.downcast_ref::<std::io::Error>();
-        if let Some(inner) = wrapped.and_then(std::io::Error::get_ref)
-            && inner.is::<rustls::Error>()
-        {
+        if error.is::<rustls::Error>() {
             return true;
         }
-        cause = error.source();
+        // An I/O error does not give what it wraps as its source, but that one's source.
+        let wrapped = error.downcast_ref::<std::io::Error>();
+        cause = match wrapped.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_found_however_deep_it_is_wrapped() {
+        let refusal = || rustls::Error::General("no".to_owned());
+        assert!(is_refusal(&refusal()));
+        let wrapped = io::Error::other(io::Error::other(refusal()));
+        assert!(is_refusal(&wrapped));
+        let other = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(!is_refusal(&other));
+    }
 }
