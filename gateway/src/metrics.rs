@@ -134,14 +134,17 @@ pub(crate) struct Ended<'a> {
 impl Ended<'_> {
     /// What it was to the cache; a request that looked nowhere was nothing.
     fn counts(&self, outcome: Outcome) -> Counts {
+        // 204 is how the cache of GitHub Actions says that it has nothing; no dialect serves a value so.
+        const NOTHING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::NO_CONTENT];
         let mut counts = Counts::default();
+        let nothing = self.status.is_some_and(|status| NOTHING.contains(&status));
         let good = matches!(outcome, Outcome::Success | Outcome::Redirect);
         match self.verb {
-            Verb::Get if good => {
+            Verb::Get if good && !nothing => {
                 counts.hits = 1;
                 counts.served_bytes = self.sent_bytes;
             }
-            Verb::Get => counts.misses = u64::from(self.status == Some(StatusCode::NOT_FOUND)),
+            Verb::Get => counts.misses = u64::from(nothing),
             _ if good => counts.stored_bytes = self.received_bytes,
             _ => {}
         }
@@ -349,6 +352,7 @@ mod tests {
         let get = ended(Verb::Get, StatusCode::OK, &namespace);
         metrics.record(&get);
         metrics.record(&ended(Verb::Get, StatusCode::NOT_FOUND, &namespace));
+        metrics.record(&ended(Verb::Get, StatusCode::NO_CONTENT, &namespace));
         metrics.record(&ended(Verb::Put, StatusCode::OK, &namespace));
         metrics.record(&ended(
             Verb::Put,
@@ -364,10 +368,10 @@ mod tests {
             ..get
         });
         let Totals { requests, counts } = metrics.totals();
-        assert_eq!((requests, counts.each()), (6, [1, 1, 100, 7]));
+        assert_eq!((requests, counts.each()), (7, [1, 2, 100, 7]));
         let page = metrics.page();
         for line in [
-            "zimcache_requests_total{dialect=\"bazel_http\",method=\"get\",status=\"2xx\"} 2",
+            "zimcache_requests_total{dialect=\"bazel_http\",method=\"get\",status=\"2xx\"} 3",
             "zimcache_served_bytes_total{dialect=\"bazel_http\"} 100",
             "zimcache_namespace_hits_total{namespace=\"default\"} 1",
             "zimcache_namespace_stored_bytes_total{namespace=\"default\"} 7",

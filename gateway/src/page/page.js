@@ -5,7 +5,7 @@ const WINDOWS = [["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90
 const SUBJECTS = [["tools", "by tool"], ["namespaces", "by namespace"]];
 const TOOLS = {
   bazel_http: "Bazel", ccache: "ccache", gradle: "Gradle", maven: "Maven", nx: "Nx", turborepo: "Turborepo", webdav: "sccache",
-  actions: "GitHub Actions", builder: "Builder", polykit: "Polykit", metro: "Metro", zim_objects: "ZIM", moon: "moon",
+  actions_cache: "GitHub Actions", builder: "Builder", polykit: "Polykit", metro: "Metro", zim_objects: "ZIM", moon: "moon",
 };
 const KINDS = {
   blob: "Blobs", action_result: "Action results", ccache: "ccache", gradle: "Gradle", maven: "Maven", nx: "Nx", turborepo: "Turborepo",
