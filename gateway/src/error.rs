@@ -35,6 +35,9 @@ pub enum Error {
     /// The body is no action result in JSON.
     #[error("the body is not an action result in JSON: {0}")]
     ActionJson(#[from] zimcache_proto::json::ReadError),
+    /// The body is no artifact that may be stored.
+    #[error("the body is not an acceptable artifact: {0}")]
+    Artifact(&'static str),
     /// The request's parameters do not parse.
     #[error("the request does not parse: {0}")]
     Request(&'static str),
@@ -83,6 +86,7 @@ impl Error {
             | Error::Key(_)
             | Error::Namespace(_)
             | Error::ActionResult(_)
+            | Error::Artifact(_)
             | Error::ActionJson(_)
             | Error::Request(_)
             | Error::BodyCut => Code::Invalid,

@@ -60,7 +60,7 @@ use crate::{
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
-const UNPACKINGS: usize = 16;
+const UNPACKINGS: usize = 32;
 /// Checks of passwords that run at once.
 const PASSWORD_CHECKS: usize = 2;
 

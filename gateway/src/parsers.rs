@@ -3,6 +3,8 @@
 //!
 //! Not part of the interface. A target panics when a rule is broken; it never panics because the input is bad.
 
+use std::io::Read;
+
 use bytes::Bytes;
 use zimcache_proto::{
     Message, json,
@@ -15,7 +17,9 @@ use crate::{
     action, multistatus,
     protocol::{
         actions_cache::{names, parse_content_range},
-        bazel_http, builder, ccache, nx, turborepo, webdav, zim_objects,
+        bazel_http, builder, ccache, metro, nx,
+        polykit::{self, tar::Archive},
+        turborepo, webdav, zim_objects,
     },
     request,
 };
@@ -24,11 +28,12 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
     ("actions_cache", actions_cache),
     ("artifact_path", artifact_path),
+    ("polykit_archive", polykit_archive),
     ("range", range),
     ("if_none_match", if_none_match),
     ("action_result", action_result),
@@ -124,6 +129,34 @@ pub fn artifact_path(data: &[u8]) {
         assert!(builder::is_its_client(request.as_bytes()));
     }
     builder::is_its_client(data);
+    if let Some(Ok(key)) = polykit::routes(&path).map(polykit::parse_key) {
+        assert_eq!(key, last);
+        assert!(key.len() >= 32 && key.bytes().all(|c| c.is_ascii_hexdigit()));
+    }
+    if let Some(metro::Route::Artifact(key)) = metro::routes(&path) {
+        assert!(metro::parse_key(key).is_err() || key == last);
+    }
+    if let Ok((offset, limit)) = metro::parse_page(&text) {
+        assert!(offset <= 100_000 && (1..=1_000).contains(&limit));
+    }
+}
+
+/// An archive gives no more than was in it, under names that stay in their folder; and nothing that is no archive of an
+/// artifact passes as one.
+pub fn polykit_archive(data: &[u8]) {
+    let mut archive = Archive::new(data);
+    let (mut bytes, mut content) = (0, Vec::new());
+    while let Ok(Some(member)) = archive.next() {
+        assert!(!member.name.starts_with('/') && !member.name.split('/').any(|part| part == ".."));
+        content.clear();
+        if archive.read_to_end(&mut content).is_err() {
+            break;
+        }
+        bytes += content.len();
+    }
+    assert!(bytes <= data.len());
+    let key = "0".repeat(32);
+    assert!(polykit::verify::verify(data, &key, 1 << 20).is_err());
 }
 
 /// A range that resolves is what slicing byte by byte would give.
@@ -338,7 +371,7 @@ mod tests {
         }
 
         #[test]
-        fn no_likely_artifact_breaks_a_target(path in "(/ns/a)?/(artifacts|api/v1/objects)/[0-9a-fA-Z._-]{0,66}") {
+        fn no_likely_artifact_breaks_a_target(path in "(/ns/a)?/(artifacts|v1/artifacts|api/v1/artifacts|api/v1/objects)/[0-9a-fA-Z._-]{0,66}") {
             artifact_path(path.as_bytes());
         }
 

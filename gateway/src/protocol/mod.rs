@@ -11,7 +11,9 @@ pub(crate) mod builder;
 pub(crate) mod ccache;
 pub(crate) mod gradle;
 pub(crate) mod maven;
+pub(crate) mod metro;
 pub(crate) mod nx;
+pub(crate) mod polykit;
 pub(crate) mod turborepo;
 pub(crate) mod webdav;
 pub(crate) mod zim_objects;
@@ -108,8 +110,12 @@ dialects! {
     Gradle = gradle,
     /// Maven's build cache extension.
     Maven = maven,
+    /// Metro's artifacts, as Plasma serves them.
+    Metro = metro,
     /// Nx's self-hosted remote cache.
     Nx = nx,
+    /// Polykit's artifacts.
+    Polykit = polykit,
     /// Turborepo's remote cache.
     Turborepo = turborepo,
     /// Files over WebDAV, for sccache.

@@ -30,11 +30,15 @@ mod maven;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod metro;
+#[cfg(test)]
 mod moon;
 #[cfg(test)]
 mod nx;
 #[cfg(test)]
 mod page;
+#[cfg(test)]
+mod polykit;
 #[cfg(test)]
 mod secret;
 #[cfg(test)]

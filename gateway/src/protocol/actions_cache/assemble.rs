@@ -12,7 +12,7 @@ use zimcache_store::{self as store, ByteRange, EntryMeta, Precondition, Reader};
 use zimcache_types::{EntryKind, Timestamp};
 
 use super::names::{self, Name, UploadId};
-use crate::{Error, cache::Chunks, error::Result, room::Room};
+use crate::{Error, body::Text, cache::Chunks, error::Result, room::Room};
 
 /// Most pieces of one upload; what Azure allows.
 pub(super) const MAX_PIECES: usize = 50_000;
@@ -145,7 +145,7 @@ pub(super) async fn note(
     precondition: Precondition,
 ) -> Result<()> {
     let (kind, meta) = (EntryKind::ActionsBlock, EntryMeta::default());
-    let mut text = Text(Some(text.into()));
+    let mut text = Text::new(text);
     room.put_entry_if(kind, key, meta, precondition, &mut text)
         .await?;
     Ok(())
@@ -162,20 +162,6 @@ pub(super) async fn noted(room: &Room<'_>, key: &str) -> Result<Option<String>> 
     };
     let text = reader.read_all(LONGEST).await?;
     Ok(String::from_utf8(text.into()).ok())
-}
-
-/// A short body.
-#[derive(Debug)]
-struct Text(Option<Bytes>);
-
-impl Chunks for Text {
-    async fn next(&mut self) -> Option<Result<Bytes>> {
-        self.0.take().map(Ok)
-    }
-
-    fn announced_bytes(&self) -> Option<u64> {
-        self.0.as_ref().map(|text| text.len() as u64)
-    }
 }
 
 /// The pieces of an upload as one body.
