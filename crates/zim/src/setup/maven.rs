@@ -16,6 +16,9 @@ const EXTENSIONS: &str = "\
 </extensions>
 ";
 
+/// Whether Maven shows its password unasked.
+const PREEMPTIVE: &str = "-Daether.connector.http.preemptiveAuth";
+
 pub(super) fn snippet(cache: &Cache) -> Snippet {
     let url = cache.at("/maven");
     let config = format!(
@@ -43,6 +46,17 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
              <password>${{env.{TOKEN_VARIABLE}}}</password></server>\n  </servers>\n</settings>\n"
         );
         parts.push(file(Place::Home, ".m2/settings.xml", settings));
+        // Without it Maven reads as a stranger wherever strangers may read.
+        parts.push(Part::File(FilePart {
+            place: Place::Project,
+            path: ".mvn/maven.config",
+            comment: ("# ", ""),
+            merge: Merge::Block {
+                foreign: &[PREEMPTIVE],
+            },
+            text: format!("{PREEMPTIVE}=true\n"),
+            secret: false,
+        }));
         parts.push(variable);
     }
     Snippet {
