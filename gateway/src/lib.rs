@@ -50,13 +50,13 @@ use zimcache_telemetry::metrics::Registry;
 
 pub use error::Error;
 pub use policy::Policy;
-pub use signing::SigningKey;
 pub use server::{DrainReport, Listener};
+pub use signing::SigningKey;
 pub use tls::{Tls, TlsError};
 
 use crate::{
-    cache::Cache, connection::Protocols, connections::Connections, history::History, metrics::Metrics,
-    policy::InForce, protocol::actions_cache,
+    cache::Cache, connection::Protocols, connections::Connections, history::History,
+    metrics::Metrics, policy::InForce, protocol::actions_cache,
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.

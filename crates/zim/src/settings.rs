@@ -415,13 +415,13 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_the_list() {
-        let error = Key::from_str("cache.remot").unwrap_err().to_string();
+        let error = Key::from_str("cache.colour").unwrap_err().to_string();
         for key in Key::ALL {
             assert!(error.contains(key.as_str()), "{error}");
         }
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.toml");
-        fs::write(&file, "[cache]\nremot = 'x'\n").unwrap();
+        fs::write(&file, "[cache]\ncolour = 'x'\n").unwrap();
         let environment = Environment::of([(FILE_VARIABLE, file.to_str().unwrap())]);
         let error = Settings::load(environment).unwrap_err();
         assert!(matches!(error, Error::SettingsFile { .. }));

@@ -43,7 +43,10 @@ async fn health_metrics_and_figures_are_on_the_same_port() {
     let samples = metrics.lines().filter(|line| !line.starts_with('#'));
     for sample in samples {
         let families = ["zimcache_", "zim_cache_", "builder_cache_", "plasma_"];
-        assert!(families.iter().any(|own| sample.starts_with(own)), "{sample}");
+        assert!(
+            families.iter().any(|own| sample.starts_with(own)),
+            "{sample}"
+        );
     }
 }
 

@@ -215,7 +215,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -
         head.push_str("\r\n");
     }
     let length = body.len();
-    head.push_str(&format!("Content-Length: {length}\r\n\r\n"));
+    head.extend(["Content-Length: ", &length.to_string(), "\r\n\r\n"]);
     [head.as_bytes(), body].concat()
 }
 

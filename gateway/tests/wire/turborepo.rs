@@ -94,7 +94,7 @@ async fn a_query_tells_size_duration_and_tag_and_null_for_a_miss() {
     };
     let tagged = ["x-artifact-duration: 194", "x-artifact-tag: t="];
     put("tagged", &tagged, b"12345").await;
-    put("large", &[], &[1; 3 << 20]).await;
+    put("large", &[], &vec![1; 3 << 20]).await;
     put("empty", &["x-artifact-duration: 7"], b"").await;
     let hashes = json!({ "hashes": ["tagged", "large", "empty", "absent", "no/hash", "tagged"] });
     let reply = query(&server, "?slug=acme", &hashes).await;

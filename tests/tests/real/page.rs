@@ -66,7 +66,7 @@ fn the_page_shows_the_figures_in_a_browser_without_a_complaint() -> Result<()> {
     }
     let _turn = Turn::shared()?;
     let folder = scratch("page")?;
-    let mut server = Serve::on(&folder.path().join("store"), "1GB").start()?;
+    let server = Serve::on(&folder.path().join("store"), "1GB").start()?;
     use_it(&server)?;
     let (page, console) = visit(&server.url(), &folder.path().join("profile"))?;
     ensure!(console.is_empty(), "{console:?}");

@@ -49,12 +49,15 @@ fn sources(config: &AuthConfig, environment: &Environment, local_only: bool) -> 
 
 /// What callers without credentials may do.
 pub(super) fn anonymous(config: &AuthConfig, local_only: bool) -> Anonymous {
-    match config.anonymous {
-        Some(AnonymousPolicy::None) => Anonymous::None,
-        Some(AnonymousPolicy::Read) => Anonymous::Read,
-        Some(AnonymousPolicy::ReadWrite) => Anonymous::ReadWrite,
-        None if local_only => Anonymous::ReadWrite,
-        None => Anonymous::None,
+    let by_address = if local_only {
+        AnonymousPolicy::ReadWrite
+    } else {
+        AnonymousPolicy::None
+    };
+    match config.anonymous.unwrap_or(by_address) {
+        AnonymousPolicy::None => Anonymous::None,
+        AnonymousPolicy::Read => Anonymous::Read,
+        AnonymousPolicy::ReadWrite => Anonymous::ReadWrite,
     }
 }
 
