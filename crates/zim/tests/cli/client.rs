@@ -73,7 +73,7 @@ fn settings_are_private_and_unknown_ones_are_refused() {
     let list = user.done(&["config", "list"]);
     assert!(!list.contains("hush"), "{list}");
     assert!(list.contains("team-a  (from the file)"), "{list}");
-    let refused = user.run(&["config", "set", "cache.tokn", "x"]);
+    let refused = user.run(&["config", "set", "cache.colour", "x"]);
     assert_eq!(refused.code, 2);
     assert!(
         refused.err.contains("cache.remote, cache.token"),
