@@ -278,7 +278,6 @@ mod tests {
 
     #[test]
     fn every_path_of_the_document_leads_where_it_says() {
-        let known = |tag: &String| Dialect::ALL.iter().any(|own| own.as_str() == tag);
         let hex = "0123456789abcdef".repeat(4);
         for (path, item) in paths() {
             let example = path
@@ -286,10 +285,12 @@ mod tests {
                 .replace("{key}", &hex[..40])
                 .replace("{path}", "a/b")
                 .replace("{namespace}", "team-a")
+                .replace("{number}", "7")
+                .replace("{id}", "1f")
                 .replace("{method}", "CreateCacheEntry");
             let found = whose(&example).map(Dialect::as_str);
-            for tag in tags(&item).iter().filter(|tag| known(tag)) {
-                assert_eq!(found, Some(&**tag), "{path}");
+            for tag in tags(&item) {
+                assert_eq!(found, Some(&*tag), "{path}");
             }
         }
     }
