@@ -12,15 +12,6 @@ fn tools() -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Tools whose routes the server does not have yet; a check fails there, as it should.
-const AWAITED: [&str; 2] = ["metro", "polykit"];
-
-fn served() -> Vec<String> {
-    let mut tools = tools();
-    tools.retain(|tool| !AWAITED.contains(&&**tool));
-    tools
-}
-
 /// Runs it in a project of a user.
 fn setup(folder: &Folder, words: &[&str]) -> Ended {
     let mut command = zim(&["setup"]);
@@ -36,7 +27,7 @@ fn mode(path: &Path) -> u32 {
 fn every_tool_has_its_value_back_from_a_real_server() {
     let folder = Folder::new();
     let server = Server::start(&folder, &[]);
-    for tool in served() {
+    for tool in tools() {
         for namespace in [&[][..], &["--namespace", "team-a"]] {
             let mut words = vec!["setup", &tool, "--check"];
             words.extend(namespace);
@@ -68,7 +59,7 @@ fn a_check_tells_readers_and_wrong_tokens_apart() {
         let mut command = zim(&["setup", tool, "--check", "--namespace", "team-a"]);
         ended(command.args(["--url", &server.url(), "--token", token]))
     };
-    for tool in served() {
+    for tool in tools() {
         let reader = check(&tool, token.trim());
         assert_eq!(reader.code, 0, "{tool}: {}", reader.err);
         assert!(reader.out.contains("read-only"), "{tool}: {}", reader.out);
