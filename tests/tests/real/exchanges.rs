@@ -23,6 +23,7 @@ const CLIENTS: &[&str] = &[
     "maven-3.9.11",
     "moon-2.5.5",
     "nx-24.0.6",
+    "polykit-core-0.2.0",
     "sccache-0.19.0-gha",
     "sccache-0.19.0-webdav",
     "turbo-2.11.11",
