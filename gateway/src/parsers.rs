@@ -14,7 +14,7 @@ use zimcache_store::ByteRange;
 use zimcache_types::{EntryKey, Hash, Namespace};
 
 use crate::{
-    action, multistatus,
+    action, client_address, multistatus,
     protocol::{
         actions_cache::{names, parse_content_range},
         bazel_http, builder, ccache, metro, nx,
@@ -28,7 +28,7 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
     ("actions_cache", actions_cache),
@@ -43,6 +43,7 @@ pub const TARGETS: [Target; 14] = [
     ("turborepo_query", turborepo_query),
     ("webdav_path", webdav_path),
     ("action_json", action_json),
+    ("forwarded_for", forwarded_for),
 ];
 
 /// A path that Bazel HTTP takes names a legal namespace and hash, or is refused.
@@ -176,6 +177,19 @@ pub fn range(data: &[u8]) {
             Ok(resolved) => assert_eq!(resolved.collect::<Vec<_>>(), naive),
             Err(_) => assert!(naive.is_empty()),
         }
+    }
+}
+
+/// An entry of `X-Forwarded-For` that is an address reads back as itself, and is never an IPv4 address in disguise.
+pub fn forwarded_for(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for entry in text.rsplit(',') {
+        let Some(address) = client_address::parse_entry(entry) else {
+            continue;
+        };
+        assert_eq!(address, address.to_canonical());
+        let written = address.to_string();
+        assert_eq!(client_address::parse_entry(&written), Some(address));
     }
 }
 
