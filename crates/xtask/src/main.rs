@@ -9,6 +9,7 @@
 
 mod bench;
 mod edges;
+mod features;
 mod generate;
 mod numbers;
 mod pages;

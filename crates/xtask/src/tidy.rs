@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use crate::{
-    pages, source,
+    features, pages, source,
     tree::{File, Tree},
 };
 
@@ -37,6 +37,10 @@ const RULES: &[Rule] = &[
     ),
     ("links between pages lead somewhere", pages::page_links),
     ("ARCHITECTURE.md names what exists", pages::named_things),
+    (
+        "every feature names tests that exist",
+        features::features_have_tests,
+    ),
 ];
 
 /// Checks every rule and shows what is long.

@@ -42,6 +42,8 @@ mod polykit;
 #[cfg(test)]
 mod secret;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;

@@ -13,6 +13,7 @@ mod deploy;
 mod look_after;
 mod objects;
 mod process;
+mod seeds;
 mod serve;
 mod settings;
 mod setup;
