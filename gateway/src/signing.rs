@@ -7,26 +7,29 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 /// The key that URLs are signed with. Gateways that share clients need the same one.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
-    /// A key made of a secret of any length.
-    ///
-    /// # Errors
-    /// Never in practice: HMAC takes keys of any length.
-    pub fn new(secret: &[u8]) -> Result<SigningKey, hmac::digest::InvalidLength> {
-        Hmac::new_from_slice(secret).map(SigningKey)
+    /// Shortest secret that is worth having, in bytes.
+    pub const MIN_BYTES: usize = 32;
+
+    /// A key made of a secret of any length: of its hash, filled up to the block of HMAC.
+    pub fn new(secret: &[u8]) -> SigningKey {
+        let mut block = [0; 64];
+        let (key, _) = block.split_at_mut(32);
+        key.copy_from_slice(&Sha256::digest(secret));
+        SigningKey(Hmac::new(&block.into()))
     }
 
     /// A key that nobody else has and that is gone with the process; `None` when the system has no randomness.
     pub fn random() -> Option<SigningKey> {
-        let mut secret = [0; 32];
+        let mut secret = [0; Self::MIN_BYTES];
         getrandom::fill(&mut secret).ok()?;
-        SigningKey::new(&secret).ok()
+        Some(SigningKey::new(&secret))
     }
 
     /// The signature of these parts, as text that a URL can hold.
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_signature_holds_for_its_parts_and_its_key_alone() {
-        let key = SigningKey::new(b"secret").unwrap();
+        let key = SigningKey::new(b"secret");
         let signature = key.sign(&["ab", "c"]);
         assert!(key.verifies(&["ab", "c"], &signature));
         for other in [
@@ -73,7 +76,7 @@ mod tests {
         ] {
             assert!(!key.verifies(&other, &signature), "{other:?}");
         }
-        let other = SigningKey::new(b"another").unwrap();
+        let other = SigningKey::new(b"another");
         assert!(!other.verifies(&["ab", "c"], &signature));
         for bad in ["", "?", &signature[1..], &format!("{signature}A")] {
             assert!(!key.verifies(&["ab", "c"], bad), "{bad}");
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn the_same_secret_is_the_same_key_and_random_ones_differ() {
         let sign = |key: SigningKey| key.sign(&["x"]);
-        let of = |secret: &[u8]| sign(SigningKey::new(secret).unwrap());
+        let of = |secret: &[u8]| sign(SigningKey::new(secret));
         assert_eq!(of(b"secret"), of(b"secret"));
         let random = || sign(SigningKey::random().unwrap());
         assert_ne!(random(), random());

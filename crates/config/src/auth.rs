@@ -58,6 +58,11 @@ settings! {
         #[serde(skip_serializing)]
         token: Option<Secret> = None,
             accepts "a text";
+        /// File with the secret that signs the URLs handed out to clients of GitHub Actions' cache, at least 32 bytes, as
+        /// `openssl rand -hex 32` writes it; watched while serving. Absent, each start has a secret of its own, so
+        /// URLs handed out before it no longer hold; several servers behind one address need the same file.
+        signing_key_file: Option<PathBuf> = None,
+            accepts "the path of a file";
         /// What callers without credentials may do; absent, it is `read-write` when every address listened on is a
         /// loopback address, and `none` otherwise.
         anonymous: Option<AnonymousPolicy> = None,

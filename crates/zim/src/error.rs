@@ -47,6 +47,8 @@ pub(crate) enum Error {
     Access(#[source] zimcache_auth::Error),
     #[error("there is no file of users at {}; make one with: htpasswd -Bc {} NAME", .0.display(), .0.display())]
     NoUsers(PathBuf),
+    #[error("the signing key in {} is too short; make one with: openssl rand -hex -out {} 32", .0.display(), .0.display())]
+    SigningKey(PathBuf),
     #[error("the certificate cannot be used")]
     Tls(#[source] zimcache_gateway::TlsError),
     #[error("cannot read {}", path.display())]
@@ -199,6 +201,7 @@ impl Error {
             | Error::NoStore(_)
             | Error::Access(_)
             | Error::NoUsers(_)
+            | Error::SigningKey(_)
             | Error::Tls(_)
             | Error::ReadFile { .. } => Code::Invalid,
             Error::PortInUse(_)

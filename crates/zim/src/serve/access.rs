@@ -12,7 +12,7 @@ use zimcache_auth::{
 use zimcache_config::{
     AnonymousPolicy, AuthConfig, Environment, ServeConfig, TlsConfig, UserScope,
 };
-use zimcache_gateway::{Policy, Tls};
+use zimcache_gateway::{Policy, SigningKey, Tls};
 
 use crate::error::{Error, Result};
 
@@ -90,6 +90,19 @@ fn everywhere(scope: Scope) -> Grant {
         namespace: NamespacePattern::All,
         scope,
     }
+}
+
+/// The key that URLs are signed with, when there is a file of it.
+pub(super) fn signing_key(config: &AuthConfig) -> Result<Option<SigningKey>> {
+    let Some(path) = &config.signing_key_file else {
+        return Ok(None);
+    };
+    let secret = read(path)?;
+    let secret = secret.trim_ascii();
+    if secret.len() < SigningKey::MIN_BYTES {
+        return Err(Error::SigningKey(path.clone()));
+    }
+    Ok(Some(SigningKey::new(secret)))
 }
 
 /// The certificate, when TLS is asked for.

@@ -41,6 +41,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let tls = access::tls(&config.tls)?;
     if args.check {
         access::policy(&config, &origin.environment, true)?;
+        access::signing_key(&config.auth)?;
         output::print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
     }

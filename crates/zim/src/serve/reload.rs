@@ -11,7 +11,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 use zimcache_config::{Changes, Environment, ServeConfig, load_serve};
-use zimcache_gateway::{Gateway, Policy, Tls};
+use zimcache_gateway::{Gateway, Policy, SigningKey, Tls};
 use zimcache_store::{Retention, StoreAdmin};
 use zimcache_telemetry::task;
 
@@ -59,7 +59,8 @@ impl Reload {
     pub(super) fn begin(&self, config: &ServeConfig) -> Result<bool> {
         let policy = access::policy(config, &self.origin.environment, self.local_only)?;
         let configured = policy.authenticator.is_configured();
-        self.put_in_force(config, policy);
+        let signing_key = access::signing_key(&config.auth)?;
+        self.put_in_force(config, policy, signing_key);
         Ok(configured)
     }
 
@@ -105,6 +106,7 @@ impl Reload {
             self.origin.file.clone(),
             config.auth.tokens.clone(),
             config.auth.htpasswd.clone(),
+            config.auth.signing_key_file.clone(),
             config.tls.cert.clone(),
             config.tls.key.clone(),
         ];
@@ -115,11 +117,12 @@ impl Reload {
     fn take_over(&self, old: &ServeConfig) -> Result<ServeConfig> {
         let new = self.origin.load()?;
         let policy = access::policy(&new, &self.origin.environment, self.local_only)?;
+        let signing_key = access::signing_key(&new.auth)?;
         if let Some(tls) = &self.tls {
             access::renew(tls, &old.tls)?;
         }
         let changes = Changes::between(old, &new);
-        self.put_in_force(&new, policy);
+        self.put_in_force(&new, policy, signing_key);
         tracing::info!(changed = changes.live.join(", "), "files read again");
         if !changes.restart.is_empty() {
             let names = changes.restart.join(", ");
@@ -128,9 +131,12 @@ impl Reload {
         Ok(new)
     }
 
-    fn put_in_force(&self, config: &ServeConfig, policy: Policy) {
+    fn put_in_force(&self, config: &ServeConfig, policy: Policy, key: Option<SigningKey>) {
         self.admin.set_retention(retention(config, &policy));
         self.gateway.set_policy(policy);
+        if let Some(key) = key {
+            self.gateway.set_signing_key(key);
+        }
     }
 }
 

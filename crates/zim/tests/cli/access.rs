@@ -17,15 +17,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A path whose value may be anything.
 const PATH: &str = "/cache/0123456789abcdef0123456789abcdef";
 
-/// Status of a PUT or GET of a Gradle value with this header line.
-fn status(server: &Server, method: &str, path: &str, header: &str) -> u16 {
+/// The whole answer to a request with this header line and body.
+fn answer(server: &Server, method: &str, path: &str, header: &str, body: &str) -> String {
     let mut connection = TcpStream::connect(server.address).unwrap();
+    let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n{header}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n{header}\r\n{body}"
     );
     connection.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Status of a PUT or GET of a Gradle value with this header line.
+fn status(server: &Server, method: &str, path: &str, header: &str) -> u16 {
+    let answer = answer(server, method, path, header, "");
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
@@ -181,4 +188,58 @@ fn a_certificate_without_its_key_is_refused_with_both_names() {
     let refused = run(&serve);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("tls.key"), "{}", refused.err);
+}
+
+/// The path of a URL to upload to, as the server hands it out.
+fn upload_path(server: &Server) -> String {
+    let create = "/twirp/github.actions.results.api.v1.CacheService/CreateCacheEntry";
+    let json = "Content-Type: application/json\r\n";
+    let message = r#"{"key":"k","version":"v"}"#;
+    let answer = answer(server, "POST", create, json, message);
+    let (_, url) = answer.split_once("http://a").unwrap();
+    let (path, _) = url.split_once('"').unwrap();
+    path.to_owned()
+}
+
+#[test]
+fn a_signed_url_outlives_a_restart_when_there_is_a_file_of_the_key() {
+    let folder = Folder::new();
+    let [key, config] = ["key", "zim.toml"].map(|name| folder.path().join(name));
+    fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let text = format!("[auth]\nsigning-key-file = \"{}\"\n", key.display());
+    fs::write(&config, text).unwrap();
+    let flags = ["--config", config.to_str().unwrap()];
+    let server = Server::start(&folder, &flags);
+    let path = upload_path(&server);
+    server.stop();
+    let server = Server::start(&folder, &flags);
+    assert_eq!(status(&server, "PUT", &path, ""), 201);
+    server.stop();
+    let server = Server::start(&folder, &[]);
+    assert_eq!(status(&server, "PUT", &path, ""), 403);
+    server.stop();
+}
+
+#[test]
+fn a_signing_key_that_is_too_short_or_missing_stops_the_start() {
+    let folder = Folder::new();
+    let [key, config] = ["key", "zim.toml"].map(|name| folder.path().join(name));
+    let text = format!("[auth]\nsigning-key-file = \"{}\"\n", key.display());
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let serve = [
+        "cache",
+        "serve",
+        "--storage",
+        "/nonexistent",
+        "--check",
+        "--config",
+        config,
+    ];
+    let missing = run(&serve);
+    assert_eq!(missing.code, 2, "{}", missing.err);
+    fs::write(&key, "too short").unwrap();
+    let short = run(&serve);
+    assert_eq!(short.code, 2);
+    assert!(short.err.contains("openssl rand"), "{}", short.err);
 }
