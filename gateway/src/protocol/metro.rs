@@ -1,6 +1,6 @@
-//! Metro's remote cache, as Plasma serves it.
+//! Metro's remote cache, as Plasma serves it (<https://metrobundler.dev/docs/caching/>, "Remote caching").
 //!
-//! Not tried with Metro, whose HTTP store speaks this. Quirks: none.
+//! Tried with no version of Metro yet, only by wire tests of what its HTTP store sends. Quirks: none.
 //!
 //! | path | methods | what |
 //! | --- | --- | --- |

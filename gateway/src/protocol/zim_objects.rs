@@ -1,6 +1,6 @@
-//! ZIM's objects: content under its own hash (the seed's `/api/v1/objects`).
+//! ZIM's objects: content under its own hash (<https://github.com/GhostKellz/zim>, `CLOUD_IDEAS.md`, "Cache API").
 //!
-//! No client of it is published; `zim cache put` and `zim cache get` are the first. Quirks: none.
+//! Tried with `zim cache put` and `zim cache get`: no other client of it is published. Quirks: none.
 //!
 //! | path | methods | what |
 //! | --- | --- | --- |
