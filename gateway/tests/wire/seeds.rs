@@ -1,24 +1,28 @@
 //! Promises of the products this one follows that belong to no single dialect: browsers of other origins, one secret,
-//! the versions of TLS, limits on ZIM's objects, rules that change under load.
+//! URLs that expire, the versions of TLS, limits on ZIM's objects, rules that change under load.
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::ServerName,
     version::{TLS12, TLS13},
 };
+use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use zimcache_auth::{Anonymous, Scope};
 use zimcache_config::{GatewayConfig, TlsConfig, TlsVersion};
-use zimcache_gateway::{Gateway, Listener, Policy, Stores, Tls};
+use zimcache_gateway::{Gateway, Listener, Policy, SigningKey, Stores, Tls};
 use zimcache_store::memory::MemoryStore;
+use zimcache_types::{Clock as _, SystemClock};
 
 use crate::{
     secret::{SECRET, one_secret, with_token},
-    support::{Server, get, put, sha256, within},
+    support::{Server, get, put, request, sha256, within},
 };
 
 #[tokio::test]
@@ -116,6 +120,40 @@ async fn a_hundred_objects_a_minute_pass_and_the_next_is_told_to_wait() {
         }
     }
     assert_eq!(refused.unwrap().header("retry-after"), Some("1"));
+}
+
+/// A signature as a server with this secret makes it, written anew from its description.
+fn signature(secret: &[u8], parts: [&str; 5]) -> String {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(&Sha256::digest(secret));
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part.as_bytes());
+    }
+    URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+}
+
+#[tokio::test]
+async fn a_signed_url_opens_until_its_time_and_not_a_second_longer() {
+    let server = Server::start().await;
+    server.gateway.set_signing_key(SigningKey::new(b"secret"));
+    let message = format!("{{\"key\": \"k\", \"version\": \"{}\"}}", sha256(b"v"));
+    let create = "/twirp/github.actions.results.api.v1.CacheService/CreateCacheEntry";
+    let json = ["Content-Type: application/json"];
+    let answer = server.ask(request("POST", create, &json, message.as_bytes()));
+    let answer: serde_json::Value = serde_json::from_slice(&answer.await.body).unwrap();
+    let url = answer["signed_upload_url"].as_str().unwrap();
+    let (_, path) = url.split_once("http://test").unwrap();
+    let (path, _) = path.split_once('?').unwrap();
+    let id = path.split('/').nth(3).unwrap();
+    let now = SystemClock.now().0 / 1_000;
+    for (until, status) in [(now - 1, 403), (now - 86_400, 403), (now + 60, 201)] {
+        let until = until.to_string();
+        let signed = signature(b"secret", ["actions-cache", "write", "default", id, &until]);
+        let url = format!("{path}?ns=default&se={until}&sig={signed}");
+        assert_eq!(server.ask(put(&url, b"x")).await.status, status, "{until}");
+    }
 }
 
 /// Whether a client of this version of TLS is served.
