@@ -15,7 +15,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The client's address; `None` on a Unix socket.
 pub(crate) fn of(peer: Peer, headers: &HeaderMap, proxies: &[IpNetwork]) -> Option<IpAddr> {
-    let Peer::Tcp(peer) = peer else {
+    let (Peer::Tcp(peer) | Peer::Tls(peer)) = peer else {
         return None;
     };
     let peer = peer.ip().to_canonical();
@@ -110,6 +110,8 @@ mod tests {
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
         let peer = Peer::Tcp("127.0.0.1:1".parse().unwrap());
         assert_eq!(of(peer, &headers, &[]), Some([127, 0, 0, 1].into()));
+        let encrypted = Peer::Tls("192.0.2.1:1".parse().unwrap());
+        assert_eq!(of(encrypted, &headers, &[]), Some([192, 0, 2, 1].into()));
         assert_eq!(of(Peer::Unix, &headers, &[]), None);
     }
 }
