@@ -186,7 +186,7 @@ mod tests {
             r#"{"size_bytes":"x"}"#,
             r#"{"size_bytes":1.5}"#,
             r#"{"key":7}"#,
-            "[]",
+            "7",
         ] {
             assert!(
                 serde_json::from_str::<FinalizeCacheEntryUploadRequest>(text).is_err(),

@@ -482,6 +482,7 @@ async fn malformed_calls_are_refused_in_twirps_words() {
         json!({"key": long, "version": "v"}),
         json!({"key": 7, "version": "v"}),
         json!([]),
+        json!(["k", "v", "v", "v"]),
     ] {
         for procedure in [
             "CreateCacheEntry",

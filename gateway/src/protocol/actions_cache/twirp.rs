@@ -81,6 +81,8 @@ impl Form {
         let malformed = Error::Request("it is no message of this call");
         match self {
             Form::Protobuf => T::decode(body).map_err(|_| malformed),
+            // An array of the right values would be read as a message, too.
+            Form::Json if !body.trim_ascii_start().starts_with(b"{") => Err(malformed),
             Form::Json => serde_json::from_slice(body).map_err(|_| malformed),
         }
     }
