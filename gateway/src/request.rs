@@ -85,6 +85,25 @@ fn number(digits: &str) -> Option<u64> {
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
+/// Whether the client takes zstd.
+pub(crate) fn takes_zstd(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .any(names_zstd)
+}
+
+/// Whether one item of `Accept-Encoding` is zstd, and not refused by a weight of zero.
+fn names_zstd(item: &str) -> bool {
+    let (name, weight) = item.split_once(';').unwrap_or((item, ""));
+    let refused = weight
+        .trim()
+        .strip_prefix("q=")
+        .is_some_and(|weight| weight.trim_matches(['0', '.']).is_empty());
+    name.trim().eq_ignore_ascii_case("zstd") && !refused
+}
+
 /// Whether `If-None-Match` names this entity tag (quotes included), so that the client has the value already.
 pub(crate) fn client_has(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter();
@@ -161,6 +180,25 @@ mod tests {
         ] {
             assert!(split_namespace(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn zstd_is_taken_where_it_is_named_and_not_refused() {
+        for (value, expected) in [
+            ("zstd", true),
+            ("gzip, ZSTD;q=0.5", true),
+            ("zstd,gzip", true),
+            ("zstd;q=0", false),
+            ("zstd;q=0.000", false),
+            ("gzip", false),
+            ("x-zstd", false),
+            ("*", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
+            assert_eq!(takes_zstd(&headers), expected, "{value}");
+        }
+        assert!(!takes_zstd(&HeaderMap::new()));
     }
 
     #[test]

@@ -5,19 +5,29 @@
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use zimcache_auth::Identity;
-use zimcache_store::{Entry, Reader};
+use zimcache_store::{Encoding, Entry, Reader};
 
 use crate::{body::Body, call::Call, request, status};
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const ZSTD: HeaderValue = HeaderValue::from_static("zstd");
+const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("Accept-Encoding");
 const FOR_EVERYBODY: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const FOR_THE_CALLER: HeaderValue =
     HeaderValue::from_static("private, max-age=31536000, immutable");
 
-/// The answer to a GET or HEAD that found this value. `etag` comes without quotes.
+/// The answer to a GET or HEAD that found this value. `etag` comes without quotes. A client that takes zstd gets the
+/// form that is stored, where that is zstd, with a tag of its own.
 pub(crate) fn value(call: &Call<'_>, reader: Reader, etag: &str) -> Response<Body> {
-    let Some((quoted, etag)) = quote(etag) else {
+    let partial = call.asks_for_range();
+    let (range, total) = (reader.range(), reader.total_bytes());
+    let (encoding, reader) = if !partial && request::takes_zstd(&call.head.headers) {
+        reader.into_stored()
+    } else {
+        (Encoding::Identity, reader)
+    };
+    let Some((quoted, etag)) = quote(etag, encoding) else {
         return status::empty(StatusCode::NOT_FOUND);
     };
     if request::client_has(&call.head.headers, &quoted) {
@@ -25,9 +35,7 @@ pub(crate) fn value(call: &Call<'_>, reader: Reader, etag: &str) -> Response<Bod
         response.headers_mut().insert(header::ETAG, etag);
         return response;
     }
-    let (range, total) = (reader.range(), reader.total_bytes());
     let length = reader.remaining_bytes();
-    let partial = call.asks_for_range();
     let body = if call.head.method == Method::HEAD {
         Body::empty()
     } else {
@@ -39,6 +47,10 @@ pub(crate) fn value(call: &Call<'_>, reader: Reader, etag: &str) -> Response<Bod
     headers.insert(header::CONTENT_TYPE, OCTET_STREAM);
     headers.insert(header::ETAG, etag);
     headers.insert(header::ACCEPT_RANGES, BYTES);
+    if encoding == Encoding::Zstd {
+        headers.insert(header::CONTENT_ENCODING, ZSTD);
+        headers.append(header::VARY, ACCEPT_ENCODING);
+    }
     if call.head.method == Method::HEAD {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -72,12 +84,15 @@ pub(crate) fn never_changes(call: &Call<'_>, headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, value);
 }
 
-/// The tag with its quotes, as text and as header.
-fn quote(etag: &str) -> Option<(String, HeaderValue)> {
-    let mut quoted = String::with_capacity(etag.len() + 2);
+/// The tag with its quotes, as text and as header. Another encoding is another representation, with another tag.
+fn quote(etag: &str, encoding: Encoding) -> Option<(String, HeaderValue)> {
+    let mut quoted = String::with_capacity(etag.len() + 7);
     quoted.push('"');
     quoted.push_str(etag);
-    quoted.push('"');
+    quoted.push_str(match encoding {
+        Encoding::Identity => "\"",
+        Encoding::Zstd => "-zstd\"",
+    });
     let value = HeaderValue::from_str(&quoted).ok()?;
     Some((quoted, value))
 }

@@ -14,6 +14,7 @@ mod bazel;
 mod builder;
 mod ccache;
 mod churn;
+mod compression;
 mod crash;
 mod damage;
 mod exchanges;
