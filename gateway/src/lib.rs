@@ -40,7 +40,11 @@ mod status;
 pub mod tls;
 mod watch;
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -96,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) unpackings: Arc<Semaphore>,
     pub(crate) actions: actions_cache::State,
     pub(crate) started: Instant,
+    /// Requests in the access log so far.
+    pub(crate) logged: AtomicU64,
 }
 
 impl Gateway {
@@ -115,6 +121,7 @@ impl Gateway {
             unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
             actions: actions_cache::State::default(),
             started: Instant::now(),
+            logged: AtomicU64::new(1),
             config,
         }))
     }

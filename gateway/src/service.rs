@@ -162,6 +162,8 @@ pub(crate) struct Record {
 /// What the access log says beyond the figures.
 #[derive(Debug)]
 struct Line {
+    /// Tells requests apart within a process.
+    id: u64,
     method: http::Method,
     path: String,
     /// Who asks, behind proxies that are trusted.
@@ -174,6 +176,7 @@ impl Record {
         conn.begin();
         let line = access_log.then(|| {
             Box::new(Line {
+                id: shared.logged.fetch_add(1, Ordering::Relaxed),
                 method: head.method.clone(),
                 path: head.uri.path().to_owned(),
                 client: client_address::of(
@@ -258,6 +261,7 @@ impl Drop for Record {
         if let Some(line) = &self.line {
             tracing::info!(
                 target: "zimcache::access",
+                id = line.id,
                 peer = %self.conn.peer,
                 client = line.client.map(tracing::field::display),
                 method = %line.method,

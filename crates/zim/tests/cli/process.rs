@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -126,11 +127,19 @@ impl Server {
         kill_process(id, signal).unwrap();
     }
 
-    /// Waits for a line on standard error that contains the text.
+    /// Waits for a line on standard error that contains the text. A server that stays silent is ended.
     pub(crate) fn wait_for_complaint(&mut self, text: &str) {
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let (heard, waiting) = mpsc::sync_channel::<()>(1);
+        thread::spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                kill_process(id, Signal::KILL).ok();
+            }
+        });
         let mut line = String::new();
         while self.stderr.read_line(&mut line).unwrap() > 0 {
             if line.contains(text) {
+                drop(heard);
                 return;
             }
             line.clear();

@@ -147,6 +147,16 @@ fn the_log_tells_uploads_downloads_refusals_and_the_stop() {
 }
 
 #[test]
+fn every_line_of_the_access_log_has_an_id_of_its_request() {
+    let folder = Folder::new();
+    let mut server = Server::start(&folder, &["--access-log", "--log-format", "json"]);
+    for id in ["\"id\":1,", "\"id\":2,"] {
+        assert_eq!(server.request("GET", "/health", b"").0, 200);
+        server.wait_for_complaint(id);
+    }
+}
+
+#[test]
 fn a_renewed_certificate_is_taken_over_while_serving() {
     let folder = Folder::new();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
