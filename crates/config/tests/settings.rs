@@ -354,6 +354,7 @@ fn full_auth() -> AuthConfig {
         tokens: Some("/t".into()),
         htpasswd: Some("/h".into()),
         anonymous: Some(AnonymousPolicy::Read),
+        signing_key_file: Some("/g".into()),
         ..AuthConfig::default()
     }
 }
