@@ -11,8 +11,8 @@
 //! | any of these | OPTIONS | turbo's preflight, without credentials |
 //! | `/v2/user`, `/v2/teams`, `/v5/user/tokens/current` | GET | what `turbo login` and `turbo link` ask |
 //!
-//! The namespace is the team: `teamId`, `slug`, or `{teamId}/{slug}` when both are given; without a team the caller's
-//! own. turbo never fails a build, but stops asking: a 403 must be JSON whose code is `forbidden`, which stops uploads
+//! The namespace is the team: `teamId`, `slug`, or `{teamId}/{slug}` when both are given; without a team, or with one
+//! called `default`, the caller's own. turbo never fails a build, but stops asking: a 403 must be JSON whose code is `forbidden`, which stops uploads
 //! and keeps reads; a preflight that does not allow `Authorization` makes it leave the token out. Signatures
 //! (`x-artifact-tag`) are the client's: they are stored and given back.
 
@@ -114,7 +114,9 @@ pub(crate) fn parse_team(query: &str) -> Result<Option<Namespace>> {
             name
         }
     };
-    Ok(Some(Namespace::new(&String::from_utf8_lossy(&name))?))
+    let team = Namespace::new(&String::from_utf8_lossy(&name))?;
+    // turbo cannot leave the team out: who has none says `default`, and means its own.
+    Ok((team != Namespace::default()).then_some(team))
 }
 
 /// Reads a hash.

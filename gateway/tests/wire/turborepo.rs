@@ -190,7 +190,10 @@ async fn who_may_not_is_told_so_in_the_words_that_keep_reads() {
     let (read, write) = (bearer(&tokens.read), bearer(&tokens.write));
     let path = format!("{HASH}?slug=acme");
     assert_eq!(server.call("PUT", &path, &[&write], b"x").await.status, 200);
-    assert_eq!(server.call("GET", HASH, &[&read], b"").await.text(), "x");
+    let default = format!("{HASH}?slug=default");
+    for own in [HASH, &default] {
+        assert_eq!(server.call("GET", own, &[&read], b"").await.text(), "x");
+    }
     let elsewhere = format!("{HASH}?slug=other");
     for (method, path, auth) in [
         ("PUT", &path, &read),

@@ -81,17 +81,25 @@ impl Reload {
                 asked = hangups.recv() => asked.is_some(),
                 _ = looks.tick() => false,
             };
-            let now = prints(&this.files(&config));
+            let files = this.files(&config);
+            let now = prints(&files);
             if now == seen && !asked {
                 continue;
             }
+            let changed = changed(&files, &seen, &now);
             let (reload, old) = (Arc::clone(&this), config.clone());
             let taken = task::spawn_blocking("reload", move || reload.take_over(&old)).await;
             match taken {
-                Ok(Ok(new)) => config = new,
+                Ok(Ok(new)) => {
+                    tracing::info!(files = changed, "changed files are in force");
+                    config = new;
+                }
                 Ok(Err(error)) => {
                     output::complain(&error);
-                    tracing::error!("the changed files are not used; what was in force stays");
+                    tracing::error!(
+                        files = changed,
+                        "changed files are not used; what was in force stays"
+                    );
                 }
                 Err(error) => tracing::error!(%error, "reloading failed"),
             }
@@ -123,7 +131,9 @@ impl Reload {
         }
         let changes = Changes::between(old, &new);
         self.put_in_force(&new, policy, signing_key);
-        tracing::info!(changed = changes.live.join(", "), "files read again");
+        if !changes.live.is_empty() {
+            tracing::info!(settings = changes.live.join(", "), "settings changed");
+        }
         if !changes.restart.is_empty() {
             let names = changes.restart.join(", ");
             tracing::warn!(settings = names, "these changed settings need a restart");
@@ -142,6 +152,16 @@ impl Reload {
 
 fn retention(config: &ServeConfig, policy: &Policy) -> Retention {
     policy.retention(config.store.retention, config.store.min_lifetime)
+}
+
+/// Names of the files that are others than before, for people.
+fn changed(files: &[PathBuf], before: &[Print], after: &[Print]) -> String {
+    let pairs = files.iter().zip(before.iter().zip(after));
+    let changed = pairs.filter(|(_, (before, after))| before != after);
+    let names: Vec<_> = changed
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    names.join(", ")
 }
 
 fn prints(files: &[PathBuf]) -> Vec<Print> {
