@@ -18,12 +18,7 @@ const ANY: &str = "*";
 
 /// The answer to a browser's preflight; `None` when the request is none.
 pub(crate) fn preflight(head: &Parts, allowed: &[String]) -> Option<Response<Body>> {
-    let is_preflight = head.method == Method::OPTIONS
-        && head.headers.contains_key(header::ORIGIN)
-        && head
-            .headers
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    if !is_preflight {
+    if head.method != Method::OPTIONS || !head.headers.contains_key(header::ORIGIN) {
         return None;
     }
     let mut response = status::empty(StatusCode::NO_CONTENT);
@@ -34,6 +29,23 @@ pub(crate) fn preflight(head: &Parts, allowed: &[String]) -> Option<Response<Bod
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     }
     Some(response)
+}
+
+/// The answer to an OPTIONS that its dialect does not know: which methods there are is no secret, and nobody need show
+/// credentials to ask. What the dialect allows, where it said so, stays.
+pub(crate) fn options(mut answered: Response<Body>) -> Response<Body> {
+    let unknown = matches!(
+        answered.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+    );
+    if !unknown {
+        return answered;
+    }
+    let allowed = answered.headers_mut().remove(header::ALLOW);
+    let mut response = status::empty(StatusCode::NO_CONTENT);
+    let methods = allowed.unwrap_or(METHODS);
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
 /// Adds to any answer what lets the page read it; false when its origin is not listed.

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Incoming;
 use zimcache_auth::Principal;
 use zimcache_store as store;
@@ -125,7 +125,11 @@ async fn dispatch(asked: &Asked<'_>, upload: &mut Upload) -> (Dialect, Response<
         noted: asked.noted,
         upload,
     };
-    protocol::answer(path, call).await
+    let (dialect, response) = protocol::answer(path, call).await;
+    if head.method == Method::OPTIONS && !dialect.answers_options() {
+        return (dialect, cors::options(response));
+    }
+    (dialect, response)
 }
 
 fn expects_continue(head: &Parts) -> bool {
@@ -135,7 +139,7 @@ fn expects_continue(head: &Parts) -> bool {
 
 /// HTTP/1 answers get `Content-Length: 0` on the way out, except to HEAD; HTTP/2 answers never.
 fn finish_empty(head: &Parts, response: &mut Response<Body>) {
-    let implied = head.version < Version::HTTP_2 && head.method != http::Method::HEAD;
+    let implied = head.version < Version::HTTP_2 && head.method != Method::HEAD;
     let headers = response.headers();
     let has_one = headers.contains_key(header::CONTENT_LENGTH);
     if !implied && !has_one && response.status() != StatusCode::NOT_MODIFIED {
@@ -164,7 +168,7 @@ pub(crate) struct Record {
 struct Line {
     /// Tells requests apart within a process.
     id: u64,
-    method: http::Method,
+    method: Method,
     path: String,
     /// Who asks, behind proxies that are trusted.
     client: Option<IpAddr>,

@@ -127,6 +127,11 @@ dialects! {
 }
 
 impl Dialect {
+    /// Whether its clients ask with OPTIONS for something of their own.
+    pub(crate) fn answers_options(self) -> bool {
+        matches!(self, Dialect::Turborepo | Dialect::Maven | Dialect::Webdav)
+    }
+
     /// Whether its GETs are look-ups in the cache.
     pub(crate) fn is_cache(self) -> bool {
         self != Dialect::Admin

@@ -234,3 +234,14 @@ async fn rules_that_change_under_load_are_the_old_ones_or_the_new_ones() {
     within(changes).await.unwrap();
     assert_eq!(seen, BTreeSet::from([(401, false), (404, true)]));
 }
+
+#[tokio::test]
+async fn options_is_answered_on_any_path_without_credentials() {
+    let server = Server::with_policy(one_secret(Scope::Write, Anonymous::None)).await;
+    for path in ["/artifacts/test123", "/cas/x", "/health", "/nobody's", "/"] {
+        let reply = server.call("OPTIONS", path, &[], b"").await;
+        assert_eq!(reply.status, 204, "{path}");
+        assert!(reply.header("allow").unwrap().contains("GET"), "{path}");
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{path}");
+    }
+}
