@@ -1,7 +1,7 @@
 //! `build.bazel.remote.execution.v2`: digests, action results, directories.
 //!
 //! Byte fields share the decoded buffer where prost can. Reserved and unknown fields are skipped when reading. What an
-//! action result is made of has a form in JSON, too: the rules are in [`json`](crate::json).
+//! action result is made of has a form in JSON, too: the rules are in [`json`].
 
 use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
