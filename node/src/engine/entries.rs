@@ -17,13 +17,13 @@ use super::{
     encoded::EncodedSource,
     entry_front::Front,
     lane::{Body, Outcome, Rule},
+    manifest::PartsOf,
     namespaces::Fresh,
     read::{ATTEMPTS, Loaded, Lookup, Wait},
     record::{Encoding, Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
     slot::{self, KeyHash, Location},
     upload::{Received, Target, Upload},
-    value::PartsOf,
 };
 
 /// Entries on the engine.

@@ -11,10 +11,10 @@ use zimcache_store::{Usage, UsageKind};
 use zimcache_types::{EntryKind, Namespace};
 
 use super::{
+    manifest::PartsOf,
     record::{Header, Kind},
     shared::Shared,
     slot,
-    value::PartsOf,
 };
 
 /// One counter: whose, and what.

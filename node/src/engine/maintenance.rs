@@ -13,11 +13,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::{
     lane::Message,
+    manifest::read_parts_of,
     scan::scan,
     scrub::Scrub,
     segment::{Segment, State, TocRow, encode_footer},
     shared::{Key, Shared},
-    value::read_parts_of,
 };
 
 /// What the thread may be told.

@@ -6,6 +6,7 @@
 //! lane.rs, tail.rs           group commit: decide, lay out, write, sync, publish, acknowledge
 //! codec.rs, packing.rs, encoded.rs   compression: whether and how, on the way in, on the way out
 //! read.rs, value.rs          records and large values going out, verified; those in RAM
+//! manifest.rs                which parts make up a large value, and losing it when one is gone
 //! index.rs, slot.rs          where every live record lies: 16 bytes of RAM each
 //! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
 //! record.rs, batch.rs, meta.rs, entry_front.rs, checksum.rs   bytes on disk
@@ -35,6 +36,7 @@ pub(crate) mod index;
 pub(crate) mod lane;
 pub(crate) mod ledger;
 pub(crate) mod maintenance;
+pub(crate) mod manifest;
 pub(crate) mod meta;
 pub(crate) mod moving;
 pub(crate) mod namespaces;

@@ -13,12 +13,13 @@ use super::{
     encoded::{AT_ONCE_BYTES, EncodedSource},
     entry_front::front_len,
     index::TouchAt,
+    manifest::PartsOf,
     page::{PAGE, PageBuf},
     record::{self, Encoding, Header, Kind},
     segment::Segment,
     shared::{Key, Shared},
     slot::{KeyHash, View},
-    value::{PartsOf, PartsSource, RecordSource},
+    value::{PartsSource, RecordSource},
 };
 
 /// How often a look-up is repeated because the record moved meanwhile.

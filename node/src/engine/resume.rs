@@ -11,12 +11,13 @@ use zimcache_types::{Digest, EntryKind, Function, Hasher};
 
 use super::{
     lane::{Body, Rule},
+    manifest::PartsOf,
     read::Loaded,
     record::{Encoding, Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
     slot::KeyHash,
     upload::{Target, Upload},
-    value::{PartsOf, PartsSource},
+    value::PartsSource,
 };
 
 /// Where the id of an upload is written down.

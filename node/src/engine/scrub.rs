@@ -11,11 +11,11 @@ use zimcache_types::{Digest, Function, Hash, Hasher};
 
 use super::{
     blobs::blob_key,
+    manifest::read_parts_of,
     read::{read_whole, value_of},
     record::{Encoding, Header, Kind},
     shared::{Key, Shared},
     slot::{self, KeyHash, View},
-    value::read_parts_of,
 };
 
 /// Segments whose slots are collected in one pass over the index.

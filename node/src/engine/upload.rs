@@ -14,11 +14,11 @@ use super::{
     buffers::PartBuf,
     codec::{is_marked_compressed, wrapped_len},
     lane::{Body, Outcome, Rule},
+    manifest::{PartsOf, part_key},
     packing::Packing,
     record::{Encoding, Header, Kind},
     shared::{LaneId, Shared},
     slot::KeyHash,
-    value::{PartsOf, part_key},
 };
 
 /// Parts of one upload with the codec while the next one is received.

@@ -6,11 +6,11 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
+    manifest::{read_parts_of, split_part_key},
     record::{Header, Kind},
     segment::Segment,
     shared::{LEASE_TICKS, Shared},
     slot::{self, KeyHash, Location, View},
-    value::{read_parts_of, split_part_key},
 };
 
 /// Share of the capacity that leases may hold before the oldest end early.

@@ -17,12 +17,12 @@ use crate::{
     engine::{
         batch::{self, BatchHeader},
         blobs::blob_key,
+        manifest::part_key,
         meta::{self, Found, Meta},
         page::PAGE,
         record::{self, Encoding, Header, Kind, MAX_PAYLOAD},
         segment::{Class, SegmentHeader, file_name},
         shared::{Key, hash_key},
-        value::part_key,
     },
 };
 
