@@ -1,8 +1,8 @@
 //! Values stored encoded, on their way out: decoded record by record, or handed out as they are stored.
 //!
-//! A decoded record is never larger than its header declares, at most [`record::MAX_PAYLOAD`]. Small ones are decoded
-//! where they are asked for, larger ones only where waiting is allowed. A record that does not decode to its size is
-//! lost like one that fails its checksum.
+//! A decoded record is never larger than its header declares, at most
+//! [`MAX_PAYLOAD`](super::record::MAX_PAYLOAD). Small ones are decoded where they are asked for, larger ones only where
+//! waiting is allowed. A record that does not decode to its size is lost like one that fails its checksum.
 
 use std::sync::{Arc, OnceLock};
 
