@@ -35,12 +35,12 @@ const USED_PERCENT: u64 = 75;
 const SPARSE_PERCENT: u64 = 50;
 impl Shared {
     /// Empties one segment; says how many bytes that gained, `None` if there was nothing to empty. With `none_holds`
-    /// all leases end. The caller holds `reclaiming`.
+    /// all leases end, and records leave rather than being moved closer together. The caller holds `reclaiming`.
     pub(crate) fn reclaim_one(&self, none_holds: bool) -> Result<Option<u64>> {
         self.survey_leases(none_holds);
         self.survey_lifetimes(none_holds);
         let mut refused = Vec::new();
-        while let Some((segment, mode)) = self.victim(&refused) {
+        while let Some((segment, mode)) = self.victim(&refused, none_holds) {
             match self.empty(&segment, mode) {
                 Ok(emptied) => {
                     let gained = self
@@ -65,8 +65,9 @@ impl Shared {
         first.map(|segment| segment.id)
     }
 
-    /// The next segment to empty: a dead one, a sparse one, else by S3-FIFO.
-    fn victim(&self, refused: &[u32]) -> Option<(Arc<Segment>, Mode)> {
+    /// The next segment to empty: a dead one, a sparse one, else by S3-FIFO. With `must_evict` sparse ones wait for
+    /// their turn: records of which no two fit into one segment could be moved about for ever.
+    fn victim(&self, refused: &[u32], must_evict: bool) -> Option<(Arc<Segment>, Mode)> {
         let first_entries = self.first_entries();
         let mut all: Vec<_> = self.reclaimable().collect();
         all.retain(|segment| {
@@ -75,7 +76,8 @@ impl Shared {
         });
         let sparsest = all.iter().min_by_key(|segment| segment.live_bytes())?;
         let sparse = self.geometry.segment_bytes * SPARSE_PERCENT / 100;
-        if sparsest.live_bytes() < sparse {
+        let is_dead = sparsest.live_bytes() == 0;
+        if is_dead || (!must_evict && sparsest.live_bytes() < sparse) {
             return Some((Arc::clone(sparsest), Mode::Compact));
         }
         let (_, limit) = self.space.files_and_limit();

@@ -148,12 +148,14 @@ impl Shared {
 
     /// Evicts a record, and with a part or manifest the whole value.
     pub(crate) fn evict(&self, hash: KeyHash, view: View, header: &Header, emptied: &mut Emptied) {
+        let counted = &self.counters.evicted_records;
+        // Counted before it is gone: whoever misses it can tell why.
+        counted.fetch_add(1, Relaxed);
         let gone = self.take_out(hash, view, header);
         emptied.evicted_records += gone.records;
         emptied.evicted_bytes += gone.bytes;
-        self.counters
-            .evicted_records
-            .fetch_add(gone.records, Relaxed);
+        counted.fetch_add(gone.records, Relaxed);
+        counted.fetch_sub(1, Relaxed);
         self.counters.evicted_bytes.fetch_add(gone.bytes, Relaxed);
     }
 
