@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
@@ -69,6 +69,8 @@ pub struct Ledger {
     pending: Mutex<Pending>,
     synced: Mutex<Synced>,
     sequence: AtomicU64,
+    /// Acknowledgements are not noted.
+    deaf: AtomicBool,
 }
 
 impl Ledger {
@@ -86,6 +88,7 @@ impl Ledger {
                 lines: 0,
             }),
             sequence: AtomicU64::new(1),
+            deaf: AtomicBool::new(false),
         })
     }
 
@@ -99,8 +102,16 @@ impl Ledger {
     /// # Errors
     /// Those of the file system.
     pub fn blob_acked(&self, hash: &str, length_bytes: usize) -> Result<()> {
+        if self.deaf.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let line = self.note(&format!("blob {hash} {length_bytes}\n"));
         self.sync(line)
+    }
+
+    /// From now on acknowledgements are not noted, or again: after a real power cut nobody hears them.
+    pub fn hear(&self, acknowledgements: bool) {
+        self.deaf.store(!acknowledgements, Ordering::SeqCst);
     }
 
     /// Notes that an operation that makes an entry so is about to begin.
@@ -113,6 +124,9 @@ impl Ledger {
     /// # Errors
     /// Those of the file system.
     pub fn entry_acked(&self, key: &str, state: State) -> Result<()> {
+        if self.deaf.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let line = self.note(&format!("ack {key} {state}\n"));
         self.sync(line)
     }
