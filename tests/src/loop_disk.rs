@@ -4,10 +4,12 @@
 //! own shutdown request without a flush of its log: what was not synced is gone, the journal is replayed at the next
 //! mount. It does not drop direct writes that reached the image. Dropping the guard unmounts.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::environment::scratch;
@@ -22,6 +24,8 @@ const FILL_STEP_BYTES: u64 = 16 << 10;
 const POWER_CUT: &str = "
 import fcntl, os, struct, sys
 folder = os.open(sys.argv[1], os.O_RDONLY)
+print(flush=True)
+sys.stdin.readline()
 fcntl.ioctl(folder, 0x8004587D, struct.pack('I', 2))
 ";
 
@@ -81,15 +85,25 @@ impl LoopDisk {
         self.folder.path().join("mount")
     }
 
-    /// Cuts the power: unsynced data is gone, every further access fails until [`LoopDisk::remount`].
+    /// Cuts the power: unsynced data is gone, every further access fails until [`LoopDisk::remount`]. `last` runs when
+    /// everything is ready, right before the cut.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn cut_power(&self) -> Result<()> {
-        Tool::new("python3", TOOL_SECONDS)
+    pub fn cut_power(&self, last: impl FnOnce()) -> Result<()> {
+        let mut cutter = Command::new("python3")
             .args(["-c", POWER_CUT])
-            .args([self.path()])
-            .run_ok()?;
+            .arg(self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let ready = cutter.stdout.as_mut().context("its output")?;
+        ready.read_exact(&mut [0])?;
+        last();
+        // Closing its input is the signal.
+        drop(cutter.stdin.take());
+        let status = cutter.wait()?;
+        ensure!(status.success(), "the power could not be cut: {status}");
         Ok(())
     }
 
