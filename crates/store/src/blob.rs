@@ -18,7 +18,8 @@ pub enum Touch {
     No,
     /// Counts as a use for eviction.
     Use,
-    /// Counts as a use and starts a lease: "present" is a promise for at least four hours.
+    /// Counts as a use and makes sure of a lease: "present" is a promise for at least four hours from the answer on,
+    /// across restarts too. Waits for the disk only when no lease of four hours or more is on it already.
     Lease,
 }
 
@@ -30,6 +31,8 @@ pub struct CreateOptions {
     pub resume_as: Option<Box<str>>,
     /// Refuse bodies larger than this many bytes.
     pub limit_bytes: Option<u64>,
+    /// The acknowledged blob starts with a lease, as after a look-up with [`Touch::Lease`].
+    pub lease: bool,
 }
 
 /// Immutable bytes named by a digest.

@@ -161,6 +161,7 @@ impl BlobStore for MemoryStore {
             digest: *digest,
             offset: body.len() as u64,
             limit: options.limit_bytes.unwrap_or(u64::MAX),
+            lease: options.lease,
             resume: key,
             body,
         }))
@@ -194,6 +195,7 @@ struct MemoryBlobWriter {
     digest: Digest,
     offset: u64,
     limit: u64,
+    lease: bool,
     resume: Option<(Namespace, Box<str>)>,
     body: BytesMut,
 }
@@ -249,7 +251,11 @@ impl BlobWriter for MemoryBlobWriter {
                 leased_until: Timestamp(0),
             };
             let mut state = self.store.state.lock();
-            state.blobs.entry(key).or_insert(blob).created = created;
+            let held = state.blobs.entry(key).or_insert(blob);
+            held.created = created;
+            if self.lease {
+                held.leased_until = created.plus(LEASE);
+            }
         }
         Ok(size)
     }

@@ -410,7 +410,7 @@ impl Model {
     fn upload_name(place: usize) -> CreateOptions {
         CreateOptions {
             resume_as: Some(format!("upload-{place}").into()),
-            limit_bytes: None,
+            ..CreateOptions::default()
         }
     }
 

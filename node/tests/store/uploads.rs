@@ -68,7 +68,7 @@ impl Scene {
 fn resumed(number: u64) -> CreateOptions {
     CreateOptions {
         resume_as: Some(format!("upload-{number}").into()),
-        limit_bytes: None,
+        ..CreateOptions::default()
     }
 }
 

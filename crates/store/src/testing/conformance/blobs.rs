@@ -32,6 +32,7 @@ checks!(
 const PLAIN: CreateOptions = CreateOptions {
     resume_as: None,
     limit_bytes: None,
+    lease: false,
 };
 
 async fn blobs_of_every_size_come_back_as_they_were(stores: &Stores) {

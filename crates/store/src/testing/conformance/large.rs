@@ -18,7 +18,7 @@ checks!(
 fn resume(name: &str) -> CreateOptions {
     CreateOptions {
         resume_as: Some(name.into()),
-        limit_bytes: None,
+        ..CreateOptions::default()
     }
 }
 
