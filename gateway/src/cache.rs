@@ -62,7 +62,7 @@ pub struct Cache {
     entries: Arc<dyn EntryStore>,
     max_value_bytes: u64,
     large_values: Semaphore,
-    empty_hashes: Vec<Hash>,
+    empty_hashes: [Hash; Function::ALL.len()],
     functions: Functions,
 }
 
@@ -73,13 +73,12 @@ impl Cache {
         entries: Arc<dyn EntryStore>,
         max_value: ByteSize,
     ) -> Cache {
-        let functions = [40, 64, 96, 128].into_iter().flat_map(Function::by_hex_len);
         Cache {
             blobs,
             entries,
             max_value_bytes: max_value.as_u64(),
             large_values: Semaphore::new(LARGE_VALUES),
-            empty_hashes: functions.map(|f| Digest::of(*f, &[]).hash).collect(),
+            empty_hashes: Function::ALL.map(|f| Digest::of(f, &[]).hash),
             functions: Functions::default(),
         }
     }
@@ -333,10 +332,10 @@ impl Cache {
     }
 }
 
-/// The hash as the output of each function that has outputs of this length, most likely first.
+/// The hash as the output of each function that may have been meant, most likely first.
 pub(crate) fn readings(hash: &Hash) -> impl Iterator<Item = Hash> + Clone + use<> {
     let hash = *hash;
-    let functions = Function::by_hex_len(hash.as_bytes().len() * 2).iter();
+    let functions = hash.function().readings().iter();
     functions.filter_map(move |function| hash.reinterpret(*function))
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// The hash as the output of each function that has outputs of this length, likeliest first.
+    /// The hash as the output of each function that may have been meant, likeliest first.
     pub(crate) fn readings(
         &self,
         namespace: &Namespace,
@@ -31,11 +31,11 @@ impl Functions {
     ) -> impl Iterator<Item = Hash> + Clone + use<> {
         let hash = *hash;
         let blake3_first =
-            hash.as_bytes().len() == Function::Blake3.hash_len() && self.prefers(namespace);
+            hash.function().readings().contains(&Function::Blake3) && self.prefers(namespace);
         let functions: &[Function] = if blake3_first {
             &[Function::Blake3, Function::Sha256]
         } else {
-            Function::by_hex_len(hash.as_bytes().len() * 2)
+            hash.function().readings()
         };
         functions
             .iter()
@@ -56,7 +56,14 @@ impl Functions {
             Function::Sha256 if self.any.load(Ordering::Relaxed) => {
                 self.blake3.lock().remove(namespace);
             }
-            Function::Sha256 | Function::Sha1 | Function::Sha384 | Function::Sha512 => {}
+            // Their names are taken for no other function's.
+            Function::Sha256
+            | Function::Sha1
+            | Function::Md5
+            | Function::Sha384
+            | Function::Sha512
+            | Function::Sha256Tree
+            | Function::GitSha1 => {}
         }
     }
 
@@ -84,6 +91,17 @@ mod tests {
         assert_eq!(order(&functions, 40), [Function::Sha1]);
         functions.learn(&Namespace::default(), Function::Sha256);
         assert_eq!(order(&functions, 64), [Function::Sha256, Function::Blake3]);
+    }
+
+    #[test]
+    fn a_function_that_was_named_stays_what_it_is() {
+        let functions = Functions::default();
+        functions.learn(&Namespace::default(), Function::Blake3);
+        for function in [Function::Sha256Tree, Function::GitSha1] {
+            let hash = Hash::parse(function, &"0".repeat(function.hash_len() * 2)).unwrap();
+            let readings = functions.readings(&Namespace::default(), &hash);
+            assert!(readings.eq([hash]), "{function}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why a store refused or failed, with the [`Code`] that says what the caller should do.
 
-use zimcache_types::{Code, Hash};
+use zimcache_types::{Code, Function, Hash};
 
 /// Result of a store call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,6 +24,9 @@ pub enum Error {
         /// Received size in bytes.
         actual: u64,
     },
+    /// The body was announced without its size, which the function hashes first.
+    #[error("a {0} digest needs the size of its body")]
+    SizeNeeded(Function),
     /// The value is larger than the store takes.
     #[error("value has more than the {limit} bytes allowed")]
     TooLarge {
@@ -79,6 +82,7 @@ impl Error {
         match self {
             Error::DigestMismatch { .. }
             | Error::SizeMismatch { .. }
+            | Error::SizeNeeded(_)
             | Error::MetadataTooLarge { .. } => Code::Invalid,
             Error::TooLarge { .. } => Code::TooLarge,
             Error::RangeInvalid { .. } => Code::RangeInvalid,

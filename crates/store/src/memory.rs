@@ -150,6 +150,9 @@ impl BlobStore for MemoryStore {
         digest: &Digest,
         options: CreateOptions,
     ) -> Result<Box<dyn BlobWriter>> {
+        if Hasher::for_digest(digest).is_none() {
+            return Err(Error::SizeNeeded(digest.hash.function()));
+        }
         let key = options.resume_as.map(|name| (namespace.clone(), name));
         let held = key
             .as_ref()
@@ -232,9 +235,7 @@ impl BlobWriter for MemoryBlobWriter {
                 actual: size,
             });
         }
-        let mut hasher = Hasher::new(self.digest.hash.function());
-        hasher.update(&self.body);
-        let actual = hasher.finish();
+        let actual = Digest::of(self.digest.hash.function(), &self.body).hash;
         if actual != self.digest.hash {
             return Err(Error::DigestMismatch {
                 expected: self.digest.hash,

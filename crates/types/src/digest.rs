@@ -1,11 +1,14 @@
 //! Digests: a hash function, its output, and (where the dialect sends it) the size of the bytes.
 //!
-//! Hash text is lower-case hexadecimal of the function's full length; anything else is refused. The hasher here is
-//! the only one in the product.
+//! Hash text is lower-case hexadecimal of the function's full length; anything else is refused. The hasher is in
+//! `hasher.rs` and the only one in the product; `sha256_tree.rs` is the one function that no library has.
+
+mod hasher;
+mod sha256_tree;
 
 use std::{fmt, sync::LazyLock};
 
-use sha2::Digest as _;
+pub use hasher::Hasher;
 
 /// Longest hash in bytes (SHA-512).
 pub const MAX_HASH_LEN: usize = 64;
@@ -18,33 +21,65 @@ pub enum Function {
     Sha256 = 1,
     /// SHA-1, 40 hex digits.
     Sha1 = 2,
+    /// MD5, 32 hex digits. Anybody can make two bodies of one name, so it has to be asked for by name.
+    Md5 = 3,
     /// SHA-384, 96 hex digits.
     Sha384 = 5,
     /// SHA-512, 128 hex digits.
     Sha512 = 6,
+    /// SHA-256 over a tree of leaves of 1024 bytes, 64 hex digits.
+    Sha256Tree = 8,
     /// BLAKE3, 64 hex digits.
     Blake3 = 9,
+    /// SHA-1 over Git's header of a blob and its bytes, 40 hex digits. The header holds the size, so nothing can be
+    /// hashed before its size is known.
+    GitSha1 = 10,
 }
 
 impl Function {
+    /// All of them, by number.
+    pub const ALL: [Function; 8] = [
+        Function::Sha256,
+        Function::Sha1,
+        Function::Md5,
+        Function::Sha384,
+        Function::Sha512,
+        Function::Sha256Tree,
+        Function::Blake3,
+        Function::GitSha1,
+    ];
+
     /// Length of the hash in bytes.
     pub const fn hash_len(self) -> usize {
         match self {
-            Function::Sha1 => 20,
-            Function::Sha256 | Function::Blake3 => 32,
+            Function::Md5 => 16,
+            Function::Sha1 | Function::GitSha1 => 20,
+            Function::Sha256 | Function::Sha256Tree | Function::Blake3 => 32,
             Function::Sha384 => 48,
             Function::Sha512 => 64,
         }
     }
 
-    /// The functions whose hash has this many hex digits, most likely first. Empty: no such function.
+    /// What a bare hash of this many hex digits may be the output of, most likely first. Empty: nothing. SHA256TREE
+    /// and GITSHA1 are never among them: their clients name the function.
     pub const fn by_hex_len(digits: usize) -> &'static [Function] {
         match digits {
+            32 => &[Function::Md5],
             40 => &[Function::Sha1],
             64 => &[Function::Sha256, Function::Blake3],
             96 => &[Function::Sha384],
             128 => &[Function::Sha512],
             _ => &[],
+        }
+    }
+
+    /// What a hash that was read as this function's may be the output of, most likely first. A function that is always
+    /// named has no other reading.
+    pub const fn readings(self) -> &'static [Function] {
+        match self {
+            Function::Sha256Tree => &[Function::Sha256Tree],
+            Function::GitSha1 => &[Function::GitSha1],
+            _ => Function::by_hex_len(self.hash_len() * 2),
         }
     }
 
@@ -54,24 +89,60 @@ impl Function {
     }
 
     /// The inverse of [`Function::number`].
-    pub const fn from_number(number: u8) -> Option<Function> {
-        match number {
-            1 => Some(Function::Sha256),
-            2 => Some(Function::Sha1),
-            5 => Some(Function::Sha384),
-            6 => Some(Function::Sha512),
-            9 => Some(Function::Blake3),
-            _ => None,
+    pub fn from_number(number: u8) -> Option<Function> {
+        Self::ALL
+            .into_iter()
+            .find(|function| function.number() == number)
+    }
+
+    /// The name in `build.bazel.remote.execution.v2.DigestFunction`, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Function::Sha256 => "sha256",
+            Function::Sha1 => "sha1",
+            Function::Md5 => "md5",
+            Function::Sha384 => "sha384",
+            Function::Sha512 => "sha512",
+            Function::Sha256Tree => "sha256tree",
+            Function::Blake3 => "blake3",
+            Function::GitSha1 => "gitsha1",
         }
+    }
+
+    /// The inverse of [`Function::name`].
+    pub fn from_name(name: &str) -> Option<Function> {
+        Self::ALL
+            .into_iter()
+            .find(|function| function.name() == name)
+    }
+
+    /// Whether the name stands in front of the hash in a resource name. Functions up to number 7 are told by the
+    /// length of the hash.
+    pub const fn needs_segment(self) -> bool {
+        self.number() > 7
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
 /// Why a digest was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// The text has a length that no supported function has.
+    /// The text alone has to tell the function, and its length does not.
     #[error("hash has {0} hex digits, expected 40, 64, 96 or 128")]
     Length(usize),
+    /// The text does not have the length of the function.
+    #[error("hash has {digits} hex digits, {function} has {}", function.hash_len() * 2)]
+    FunctionLength {
+        /// The function named.
+        function: Function,
+        /// Length of the text.
+        digits: usize,
+    },
     /// The text is not lower-case hexadecimal.
     #[error("hash is not lower-case hexadecimal")]
     NotHex,
@@ -102,7 +173,10 @@ impl Hash {
     pub fn parse(function: Function, hex: &str) -> Result<Hash, DigestError> {
         let raw = hex.as_bytes();
         if raw.len() != function.hash_len() * 2 {
-            return Err(DigestError::Length(raw.len()));
+            return Err(DigestError::FunctionLength {
+                function,
+                digits: raw.len(),
+            });
         }
         let mut bytes = [0; MAX_HASH_LEN];
         for (pair, byte) in raw.chunks_exact(2).zip(bytes.iter_mut()) {
@@ -112,14 +186,15 @@ impl Hash {
     }
 
     /// Parses a hash whose function is only known by its length; the most likely function is taken
-    /// (see [`Function::by_hex_len`]; [`Hash::reinterpret`] gives the other readings).
+    /// (see [`Function::by_hex_len`]; [`Hash::reinterpret`] gives the other readings). MD5 is never taken: who wants
+    /// it says so, with [`Hash::parse`].
     ///
     /// # Errors
     /// [`DigestError`] when length or alphabet are wrong.
     pub fn parse_untyped(hex: &str) -> Result<Hash, DigestError> {
         match Function::by_hex_len(hex.len()) {
+            [Function::Md5, ..] | [] => Err(DigestError::Length(hex.len())),
             [first, ..] => Hash::parse(*first, hex),
-            [] => Err(DigestError::Length(hex.len())),
         }
     }
 
@@ -198,9 +273,10 @@ impl Digest {
 
     /// The digest of these bytes.
     pub fn of(function: Function, bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(function);
+        let size_bytes = bytes.len() as u64;
+        let mut hasher = Hasher::with_size(function, size_bytes);
         hasher.update(bytes);
-        Digest::sized(hasher.finish(), bytes.len() as u64)
+        Digest::sized(hasher.finish(), size_bytes)
     }
 
     /// Whether this names the empty blob, which every store holds without storing it.
@@ -210,127 +286,8 @@ impl Digest {
 }
 
 /// The hash of no bytes, in every function.
-static EMPTY: LazyLock<[Hash; 5]> = LazyLock::new(|| {
-    use Function::{Blake3, Sha1, Sha256, Sha384, Sha512};
-    [Sha256, Blake3, Sha1, Sha384, Sha512].map(|function| Hasher::new(function).finish())
-});
-
-/// Incremental hashing with any [`Function`].
-#[derive(Clone)]
-pub struct Hasher(State);
-
-#[derive(Clone)]
-enum State {
-    Sha1(Box<sha1::Sha1>),
-    Sha256(Box<sha2::Sha256>),
-    Sha384(Box<sha2::Sha384>),
-    Sha512(Box<sha2::Sha512>),
-    Blake3(Box<blake3::Hasher>),
-}
-
-impl fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Hasher").field(&self.function()).finish()
-    }
-}
-
-impl Hasher {
-    /// A hasher that has seen no byte.
-    pub fn new(function: Function) -> Hasher {
-        Hasher(match function {
-            Function::Sha1 => State::Sha1(Box::default()),
-            Function::Sha256 => State::Sha256(Box::default()),
-            Function::Sha384 => State::Sha384(Box::default()),
-            Function::Sha512 => State::Sha512(Box::default()),
-            Function::Blake3 => State::Blake3(Box::default()),
-        })
-    }
-
-    /// The function it computes.
-    pub const fn function(&self) -> Function {
-        match self.0 {
-            State::Sha1(_) => Function::Sha1,
-            State::Sha256(_) => Function::Sha256,
-            State::Sha384(_) => Function::Sha384,
-            State::Sha512(_) => Function::Sha512,
-            State::Blake3(_) => Function::Blake3,
-        }
-    }
-
-    /// Takes in more bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
-            State::Sha1(h) => h.update(bytes),
-            State::Sha256(h) => h.update(bytes),
-            State::Sha384(h) => h.update(bytes),
-            State::Sha512(h) => h.update(bytes),
-            State::Blake3(h) => drop(h.update(bytes)),
-        }
-    }
-
-    /// The hash of everything seen.
-    pub fn finish(self) -> Hash {
-        let function = self.function();
-        let mut bytes = [0; MAX_HASH_LEN];
-        let out = &mut bytes[..function.hash_len()];
-        match self.0 {
-            State::Sha1(h) => out.copy_from_slice(&h.finalize()),
-            State::Sha256(h) => out.copy_from_slice(&h.finalize()),
-            State::Sha384(h) => out.copy_from_slice(&h.finalize()),
-            State::Sha512(h) => out.copy_from_slice(&h.finalize()),
-            State::Blake3(h) => out.copy_from_slice(h.finalize().as_bytes()),
-        }
-        Hash { function, bytes }
-    }
-}
+static EMPTY: LazyLock<[Hash; Function::ALL.len()]> =
+    LazyLock::new(|| Function::ALL.map(|function| Hasher::with_size(function, 0).finish()));
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_vectors_of_every_function() {
-        let cases = [
-            (Function::Sha1, "a9993e364706816aba3e25717850c26c9cd0d89d"),
-            (
-                Function::Sha256,
-                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-            ),
-            (
-                Function::Blake3,
-                "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
-            ),
-        ];
-        for (function, hex) in cases {
-            assert_eq!(Digest::of(function, b"abc").hash.to_hex(), hex);
-            assert_eq!(Hash::parse(function, hex).unwrap().to_hex(), hex);
-        }
-    }
-
-    #[test]
-    fn upper_case_short_and_foreign_text_is_refused() {
-        let hex = Digest::of(Function::Sha256, b"abc").hash.to_hex();
-        assert_eq!(
-            Hash::parse_untyped(&hex.to_uppercase()),
-            Err(DigestError::NotHex)
-        );
-        assert_eq!(Hash::parse_untyped(&hex[1..]), Err(DigestError::Length(63)));
-        assert_eq!(
-            Hash::parse_untyped(&hex.replace('b', "/")),
-            Err(DigestError::NotHex)
-        );
-    }
-
-    #[test]
-    fn the_empty_blob_is_known_in_every_function() {
-        for function in [
-            Function::Sha1,
-            Function::Sha256,
-            Function::Sha512,
-            Function::Blake3,
-        ] {
-            assert!(Digest::of(function, b"").is_empty_blob());
-            assert!(!Digest::of(function, b"x").is_empty_blob());
-        }
-    }
-}
+mod tests;

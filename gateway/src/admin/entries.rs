@@ -7,7 +7,7 @@
 //! | `/api/v1/namespaces/{namespace}` | DELETE | all of them go, for admins |
 //!
 //! A tool is the name of an entry kind, or `blob`. Blobs are named by their hash in hex, with the function in front
-//! where its length alone does not tell (`blake3:…`). Rows come tool by tool and in the order of keys; `next` is what `after` takes.
+//! where a bare one would be taken for another's (`blake3:…`). Rows come tool by tool and in the order of keys; `next` is what `after` takes.
 
 use http::Response;
 use serde::Serialize;
@@ -22,9 +22,8 @@ use crate::{Error, body::Body, call::Call, error::Result, respond, room::Room};
 const USUAL_ROWS: usize = 100;
 /// Most rows of an answer.
 const MOST_ROWS: usize = 1_000;
-/// In front of a hash that would be taken for SHA-256 otherwise.
-const BLAKE3: &str = "blake3:";
 const UNKNOWN_TOOL: &str = "tool is neither blob nor the name of a kind of entries";
+const UNKNOWN_FUNCTION: &str = "what is in front of the hash is not a digest function";
 const NO_CURSOR: &str = "after is not the next of another answer";
 
 /// Whose rows.
@@ -185,21 +184,21 @@ async fn blobs(call: &Call<'_>, room: &Room<'_>, asked: &Asked, wanted: usize) -
 }
 
 fn blob_name(blob: &BlobInfo) -> String {
-    let hash = &blob.digest.hash;
-    let hex = hash.to_hex();
-    if hash.function() == Function::Blake3 {
-        format!("{BLAKE3}{hex}")
-    } else {
+    let hex = blob.digest.hash.to_hex();
+    if Hash::parse_untyped(&hex) == Ok(blob.digest.hash) {
         hex
+    } else {
+        format!("{}:{hex}", blob.digest.hash.function())
     }
 }
 
 /// The reverse of [`blob_name`].
 fn parse_blob(name: &str) -> Result<Hash> {
-    Ok(match name.strip_prefix(BLAKE3) {
-        Some(hex) => Hash::parse(Function::Blake3, hex)?,
-        None => Hash::parse_untyped(name)?,
-    })
+    let Some((function, hex)) = name.split_once(':') else {
+        return Ok(Hash::parse_untyped(name)?);
+    };
+    let function = Function::from_name(function).ok_or(Error::Request(UNKNOWN_FUNCTION))?;
+    Ok(Hash::parse(function, hex)?)
 }
 
 /// Deletes one row.

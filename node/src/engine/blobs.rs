@@ -92,6 +92,8 @@ impl BlobStore for Blobs {
     ) -> Result<Box<dyn BlobWriter>> {
         let shared = &self.0;
         shared.check_writable()?;
+        let function = digest.hash.function();
+        let mut hasher = Hasher::for_digest(digest).ok_or(Error::SizeNeeded(function))?;
         let number = shared.namespace_for_writing(namespace).await?;
         let key = blob_key(number, digest);
         let hash = shared.hash(&key);
@@ -103,7 +105,6 @@ impl BlobStore for Blobs {
             pieces_bytes: shared.geometry.small_bytes,
             limit_bytes: digest.size_bytes.map_or(limit, |size| limit.min(size)),
         };
-        let mut hasher = Hasher::new(digest.hash.function());
         let resume = options
             .resume_as
             .map(|name| Resume::new(shared, number, digest, &name));
@@ -285,8 +286,7 @@ impl BlobWriter for Writer {
                 actual: total,
             });
         }
-        let empty = Hasher::new(self.digest.hash.function());
-        let actual = std::mem::replace(&mut self.hasher, empty).finish();
+        let actual = self.hasher.clone().finish();
         if actual != self.digest.hash {
             self.forget_resume().await;
             return Err(Error::DigestMismatch {

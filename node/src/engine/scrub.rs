@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use zimcache_store::{Progress, VerifyReport, admin::OnProgress};
-use zimcache_types::{Digest, Function, Hash, Hasher};
+use zimcache_types::{Digest, Function};
 
 use super::{
     blobs::blob_key,
@@ -168,10 +168,7 @@ fn blob_is_sound(header: &Header, payload: &[u8]) -> bool {
     let Some(function) = Function::from_number(header.function) else {
         return false;
     };
-    let mut hasher = Hasher::new(function);
-    hasher.update(payload);
-    let hash: Hash = hasher.finish();
-    blob_key(header.namespace, &Digest::unsized_(hash)).bytes == header.key
+    blob_key(header.namespace, &Digest::of(function, payload)).bytes == header.key
 }
 
 /// The slow, endless verification in the background.
