@@ -5,31 +5,29 @@
 //! because its content cannot be known here. JSON with a field that we do not know is refused, because it would be
 //! lost; a field of the binary form that we do not know has no name, and is left out.
 //!
-//! Both ways one output at a time is in memory beside the two texts. Not here: whether a result is acceptable.
+//! Both ways one output at a time is in memory beside the two texts; the messages an action result is made of are read
+//! and written by attributes that `cargo xtask gen` gives them. Not here: whether a result is acceptable.
+
+pub(crate) mod form;
 
 use std::fmt;
 
-use ::base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose},
-};
+use base64::{Engine as _, engine::general_purpose};
 use prost::{
     DecodeError, Message,
     bytes::{Bytes, BytesMut},
     encoding,
 };
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer, Serialize,
     de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
-    ser,
 };
 
+use self::form::{Base64, Number};
 use crate::{
     reapi::{
-        ActionResult, Digest, Duration, ExecutedActionMetadata, OutputDirectory, OutputFile,
-        OutputSymlink, Timestamp, UInt32Value,
+        ActionResult, Digest, ExecutedActionMetadata, OutputDirectory, OutputFile, OutputSymlink,
     },
-    time,
     wire::{Field, Malformed, fields},
 };
 
@@ -281,151 +279,15 @@ impl<'de, M: Message + Deserialize<'de>> Visitor<'de> for Each<'_, M> {
     }
 }
 
-/// Whether a field is left out.
-pub(crate) fn unset<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// Reads `null` as the default value.
-pub(crate) fn nullable<'de, D, T>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
-/// Numbers, which may be written as text.
-#[derive(Debug, Default)]
-struct Number<T>(T);
-
-impl<'de, T: TryFrom<i64> + Default> Deserialize<'de> for Number<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number<T>, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(i64),
-            Text(String),
-            Null(()),
-        }
-        let number = match Written::deserialize(from)? {
-            Written::Number(number) => number,
-            Written::Text(text) => text.parse().map_err(de::Error::custom)?,
-            Written::Null(()) => return Ok(Number::default()),
-        };
-        let number = T::try_from(number);
-        number
-            .map(Number)
-            .map_err(|_| de::Error::custom("the number is out of range"))
-    }
-}
-
-/// Bytes in base64.
-struct Base64(Bytes);
-
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Base64, D::Error> {
-        base64::deserialize(from).map(Base64)
-    }
-}
-
-/// 64-bit numbers are written as text.
-pub(crate) mod int64 {
-    use super::{Deserialize as _, Deserializer, Number, Serializer};
-
-    #[allow(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes fields by reference"
-    )]
-    pub(crate) fn serialize<S: Serializer>(number: &i64, into: S) -> Result<S::Ok, S::Error> {
-        into.collect_str(number)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-        Ok(Number::deserialize(from)?.0)
-    }
-}
-
-/// Bytes are written in base64, and read in either alphabet, padded or not.
-pub(crate) mod base64 {
-    use ::base64::Engine as _;
-
-    use super::{
-        Bytes, DecodePaddingMode, Deserializer, GeneralPurpose, GeneralPurposeConfig, Serializer,
-        alphabet, de, general_purpose, nullable,
-    };
-
-    const CONFIG: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const EITHER: [GeneralPurpose; 2] = [
-        GeneralPurpose::new(&alphabet::STANDARD, CONFIG),
-        GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG),
-    ];
-
-    pub(crate) fn serialize<S: Serializer>(bytes: &Bytes, into: S) -> Result<S::Ok, S::Error> {
-        into.serialize_str(&general_purpose::STANDARD.encode(bytes))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        let text: String = nullable(from)?;
-        let [standard, url_safe] = &EITHER;
-        let alphabet = if text.contains(['-', '_']) {
-            url_safe
-        } else {
-            standard
-        };
-        let bytes = alphabet.decode(text).map_err(de::Error::custom)?;
-        Ok(bytes.into())
-    }
-}
-
-impl Serialize for UInt32Value {
-    fn serialize<S: Serializer>(&self, into: S) -> Result<S::Ok, S::Error> {
-        into.serialize_u32(self.value)
-    }
-}
-
-impl<'de> Deserialize<'de> for UInt32Value {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<UInt32Value, D::Error> {
-        let Number(value) = Number::deserialize(from)?;
-        Ok(UInt32Value { value })
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, into: S) -> Result<S::Ok, S::Error> {
-        let text = time::write_timestamp(*self);
-        into.serialize_str(&text.ok_or_else(|| ser::Error::custom("the time is out of range"))?)
-    }
-}
-
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        let text = String::deserialize(from)?;
-        time::read_timestamp(&text).ok_or_else(|| de::Error::custom("expected a time by RFC 3339"))
-    }
-}
-
-impl Serialize for Duration {
-    fn serialize<S: Serializer>(&self, into: S) -> Result<S::Ok, S::Error> {
-        let text = time::write_duration(*self);
-        into.serialize_str(&text.ok_or_else(|| ser::Error::custom("the duration is malformed"))?)
-    }
-}
-
-impl<'de> Deserialize<'de> for Duration {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        time::read_duration(&text).ok_or_else(|| de::Error::custom("expected seconds and `s`"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
-    use crate::reapi::{Any, NodeProperties, NodeProperty};
+    use crate::{
+        Any, Duration, Timestamp,
+        reapi::{NodeProperties, NodeProperty},
+    };
 
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -446,7 +308,7 @@ mod tests {
         let result = read(&json);
         assert_eq!(result.output_files[0].path, "dist/empty");
         let properties = result.output_files[0].node_properties.clone().unwrap();
-        assert_eq!(properties.unix_mode, Some(UInt32Value { value: 33188 }));
+        assert_eq!(properties.unix_mode, Some(33188));
         assert_eq!(result.stdout_digest.as_ref().unwrap().size_bytes, 13);
         assert_eq!(write(&result), json);
     }
@@ -559,13 +421,13 @@ mod tests {
         fn properties()(
             properties in vec(("\\PC{0,4}", "\\PC{0,4}"), 0..3),
             mtime in option::of(times()),
-            mode: Option<u32>,
+            unix_mode: Option<u32>,
         ) -> NodeProperties {
             let pairs = properties.into_iter();
             NodeProperties {
                 properties: pairs.map(|(name, value)| NodeProperty { name, value }).collect(),
                 mtime,
-                unix_mode: mode.map(|value| UInt32Value { value }),
+                unix_mode,
             }
         }
     }
@@ -611,7 +473,7 @@ mod tests {
             took in option::of((0..315_576_000_000_i64, 0..1_000_000_000)),
         ) -> ExecutedActionMetadata {
             let any = any.into_iter();
-            let pack = |(type_url, value): (String, Vec<u8>)| Any { type_url, value: value.into() };
+            let pack = |(type_url, value): (String, Vec<u8>)| Any { type_url, value };
             ExecutedActionMetadata {
                 worker,
                 queued_timestamp: times[0],

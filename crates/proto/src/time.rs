@@ -3,7 +3,7 @@
 //! Written with the offset `+00:00` and with no, three, six or nine digits of a second, as clients do; read with any
 //! offset and any number of digits up to nine. Invariant: what is written is read back the same.
 
-use crate::reapi::{Duration, Timestamp};
+use prost_types::{Duration, Timestamp};
 
 const DAY_SECONDS: i64 = 86_400;
 /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the times that the form can write.

@@ -1,4 +1,4 @@
-//! Generated files: each is a path and the function that renders it; `--check` only compares.
+//! Generated files: each is a path and what was rendered for it; `--check` only compares.
 //!
 //! Sources of truth live in other crates; nothing is computed here.
 
@@ -6,36 +6,39 @@ use std::{fs, process::ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::tree::{File, Tree};
+use crate::{protos, tree::Tree};
 
-/// Path below the root, and what renders it.
-type Generated = (&'static str, fn() -> String);
+/// Path below the root, and content.
+type Generated = (String, Vec<u8>);
 
-const FILES: &[Generated] = &[("docs/config.md", zimcache_config::reference::render)];
+fn render(tree: &Tree) -> Result<Vec<Generated>> {
+    let config = zimcache_config::reference::render();
+    let mut files = protos::render(tree)?;
+    files.push(("docs/config.md".to_owned(), config.into_bytes()));
+    Ok(files)
+}
 
 /// Writes or compares every generated file.
 pub(crate) fn run(tree: &Tree, check: bool) -> Result<ExitCode> {
-    let stale: Vec<_> = FILES
-        .iter()
-        .filter(|(path, render)| is_stale(tree, path, &render()))
-        .collect();
-    for (path, render) in &stale {
+    let files = render(tree)?;
+    let stale: Vec<_> = files.iter().filter(|file| is_stale(tree, file)).collect();
+    for (path, content) in &stale {
         if check {
             println!("{path} is out of date: run `make gen`");
         } else {
-            fs::write(tree.root.join(path), render())
+            fs::write(tree.root.join(path), content)
                 .with_context(|| format!("cannot write {path}"))?;
             println!("wrote {path}");
         }
     }
     println!(
         "gen: {} generated files, {} out of date",
-        FILES.len(),
+        files.len(),
         stale.len()
     );
     Ok(ExitCode::from(u8::from(check && !stale.is_empty())))
 }
 
-fn is_stale(tree: &Tree, path: &str, rendered: &str) -> bool {
-    tree.get(path).map(File::text) != Some(rendered)
+fn is_stale(tree: &Tree, (path, content): &Generated) -> bool {
+    fs::read(tree.root.join(path)).ok().as_ref() != Some(content)
 }

@@ -14,6 +14,7 @@ mod generate;
 mod numbers;
 mod pages;
 mod policies;
+mod protos;
 mod source;
 mod tidy;
 mod tree;

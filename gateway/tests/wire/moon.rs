@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use zimcache_proto::{
-    Message,
-    reapi::{ActionResult, Digest, ExecutedActionMetadata, OutputFile, Timestamp},
+    Message, Timestamp,
+    reapi::{ActionResult, Digest, ExecutedActionMetadata, OutputFile},
 };
 
 use crate::support::{Server, guarded, put, sha256};
