@@ -21,6 +21,7 @@ use crate::{
     Error,
     cache::Chunks,
     error::Result,
+    grpc::Rpc,
     service::Record,
     watch::{Conn, Stall},
 };
@@ -166,23 +167,23 @@ impl Drop for Upload {
     }
 }
 
-/// A short body of our own making, for what is stored beside a client's values.
+/// A body that is in memory: of our own making, or one blob of a batch.
 #[derive(Debug)]
-pub(crate) struct Text(Option<Bytes>);
+pub(crate) struct Held(Option<Bytes>);
 
-impl Text {
-    pub(crate) fn new(text: String) -> Text {
-        Text(Some(text.into()))
+impl Held {
+    pub(crate) fn new(bytes: impl Into<Bytes>) -> Held {
+        Held(Some(bytes.into()))
     }
 }
 
-impl Chunks for Text {
+impl Chunks for Held {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         self.0.take().map(Ok)
     }
 
     fn announced_bytes(&self) -> Option<u64> {
-        self.0.as_ref().map(|text| text.len() as u64)
+        self.0.as_ref().map(|bytes| bytes.len() as u64)
     }
 }
 
@@ -199,6 +200,7 @@ enum Content {
     Full(Bytes),
     Value(Reader),
     Lines(mpsc::Receiver<Bytes>),
+    Rpc(Rpc),
 }
 
 impl Body {
@@ -236,6 +238,14 @@ impl Body {
         }
     }
 
+    /// Messages and a status.
+    pub(crate) const fn rpc(rpc: Rpc) -> Body {
+        Body {
+            content: Content::Rpc(rpc),
+            record: None,
+        }
+    }
+
     /// Ties the request's record to the body: the request ends when the body does.
     pub(crate) fn recorded(mut self, record: Record) -> Body {
         self.record = Some(record);
@@ -247,17 +257,19 @@ impl Body {
         matches!(self.content, Content::Empty)
     }
 
-    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<store::Result<Bytes>>> {
-        match &mut self.content {
-            Content::Empty => Poll::Ready(None),
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<store::Result<Frame<Bytes>>>> {
+        let chunk = match &mut self.content {
+            Content::Empty => None,
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
-                Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
+                (!bytes.is_empty()).then_some(Ok(bytes))
             }
-            Content::Value(reader) => reader.poll_chunk(cx),
-            Content::Lines(lines) => lines.poll_recv(cx).map(|line| line.map(Ok)),
-        }
+            Content::Value(reader) => ready!(reader.poll_chunk(cx)),
+            Content::Lines(lines) => ready!(lines.poll_recv(cx)).map(Ok),
+            Content::Rpc(rpc) => return rpc.poll_frame(cx),
+        };
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
     }
 }
 
@@ -273,15 +285,15 @@ impl http_body::Body for Body {
         if let Some(record) = &this.record {
             record.asked();
         }
-        let chunk = ready!(this.poll_content(cx));
+        let frame = ready!(this.poll_content(cx));
         if let Some(record) = &mut this.record {
-            match &chunk {
-                Some(Ok(bytes)) => record.sent(bytes.len() as u64),
+            match &frame {
+                Some(Ok(frame)) => record.sent(frame.data_ref().map_or(0, Bytes::len) as u64),
                 Some(Err(error)) => record.broke(error),
                 None => {}
             }
         }
-        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -290,6 +302,7 @@ impl http_body::Body for Body {
             Content::Full(bytes) => bytes.is_empty(),
             Content::Value(reader) => reader.remaining_bytes() == 0,
             Content::Lines(_) => false,
+            Content::Rpc(rpc) => rpc.is_done(),
         }
     }
 
@@ -298,7 +311,7 @@ impl http_body::Body for Body {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Value(reader) => SizeHint::with_exact(reader.remaining_bytes()),
-            Content::Lines(_) => SizeHint::default(),
+            Content::Lines(_) | Content::Rpc(_) => SizeHint::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use zimcache_proto::json;
 use zimcache_store::{
     self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
-    Precondition, Reader,
+    Precondition, Reader, Touch,
 };
 use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Function, Hash, Namespace};
 
@@ -35,6 +35,25 @@ pub trait Chunks: Send {
 
     /// Size of the whole body in bytes, where it is known before the first chunk.
     fn announced_bytes(&self) -> Option<u64>;
+}
+
+/// The name of a blob, as a client gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// Under the likeliest hash function.
+    pub digest: Digest,
+    /// Whether the function is known: else the hash may be of any that has hashes of its length.
+    pub certain: bool,
+}
+
+impl Named {
+    /// A name that says nothing of its function, as dialects over HTTP have it.
+    pub const fn bare(hash: Hash, size_bytes: Option<u64>) -> Named {
+        Named {
+            digest: Digest { hash, size_bytes },
+            certain: false,
+        }
+    }
 }
 
 /// How an action result is written where it comes from or goes to.
@@ -83,23 +102,23 @@ impl Cache {
         }
     }
 
-    /// Opens a blob named by a hash whose function is only known by its length; `None` when it is absent.
+    /// Opens a blob; `None` when it is absent.
     ///
     /// # Errors
     /// `RangeInvalid`; `Unavailable` when the store cannot tell.
     pub async fn open_blob(
         &self,
         namespace: &Namespace,
-        hash: &Hash,
+        named: &Named,
         range: ByteRange,
     ) -> Result<Option<Reader>> {
-        let readings = self.functions.readings(namespace, hash);
-        if readings.clone().any(|hash| self.is_empty_hash(&hash)) {
+        let mut readings = self.readings(namespace, named);
+        if readings.clone().any(|digest| self.is_empty_blob(&digest)) {
             let range = range.resolve(0)?;
             return Ok(Some(Reader::from_bytes_range(&Bytes::new(), range)));
         }
-        for hash in readings {
-            let digest = Digest::unsized_(hash);
+        while let Some(digest) = readings.next() {
+            let hash = digest.hash;
             let opened = self.blobs.open(namespace, &digest, range).await;
             if let Some(reader) = alarm(opened, &hash)? {
                 self.functions.learn(namespace, hash.function());
@@ -109,45 +128,88 @@ impl Cache {
         Ok(None)
     }
 
-    /// Stores a blob. A hash whose length fits several functions is right when any of them gives it: the likeliest
-    /// one in this namespace verifies while the body streams, and a body of up to 1 MiB is tried under the others.
+    /// Stores a blob. A hash whose function is not certain is right when any that has hashes of its length gives it: the
+    /// likeliest one in this namespace verifies while the body streams, and a body of up to 1 MiB is tried under the
+    /// others.
     ///
     /// # Errors
-    /// `Invalid` when the body has another hash or is cut short, `TooLarge`, `Timeout`, `OutOfSpace`, `Unavailable`.
+    /// `Invalid` when the body has another hash or size or is cut short, `TooLarge`, `Timeout`, `OutOfSpace`,
+    /// `Unavailable`.
     pub async fn put_blob(
         &self,
         namespace: &Namespace,
-        hash: &Hash,
+        named: &Named,
+        lease: bool,
         body: &mut impl Chunks,
     ) -> Result<()> {
-        let size_bytes = body.announced_bytes();
-        self.check_size(size_bytes)?;
-        let mut readings = self.functions.readings(namespace, hash);
-        let likeliest = readings.next().unwrap_or(*hash);
-        let digest = |hash| Digest { hash, size_bytes };
+        self.check_size(named.digest.size_bytes)?;
+        let mut readings = self.readings(namespace, named);
+        let likeliest = readings.next().unwrap_or(named.digest);
         let mut kept = Kept::default();
-        let mut writer = self.create_blob(namespace, digest(likeliest)).await?;
+        let mut writer = self.create_blob(namespace, likeliest, lease).await?;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             kept.push(&chunk);
             writer.write(chunk).await?;
         }
         let Err(failure) = writer.commit().await else {
-            self.functions.learn(namespace, likeliest.function());
+            self.functions.learn(namespace, likeliest.hash.function());
             return Ok(());
         };
         let chunks = kept.after(&failure).ok_or(failure)?;
-        for hash in readings {
-            let mut writer = self.create_blob(namespace, digest(hash)).await?;
+        for digest in readings {
+            let mut writer = self.create_blob(namespace, digest, lease).await?;
             for chunk in &chunks {
                 writer.write(chunk.clone()).await?;
             }
             if settled(writer.commit().await)? {
-                self.functions.learn(namespace, hash.function());
+                self.functions.learn(namespace, digest.hash.function());
                 return Ok(());
             }
         }
         Err(Error::WrongHash)
+    }
+
+    /// For each blob whether it is absent; what is present is leased. One batch, and one more for names whose function
+    /// is not certain, where blobs of another one are known.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot tell.
+    pub(crate) async fn missing_blobs(
+        &self,
+        namespace: &Namespace,
+        digests: &[Digest],
+        certain: bool,
+    ) -> Result<Vec<bool>> {
+        let mut missing = self.blobs.missing(namespace, digests, Touch::Lease).await?;
+        if certain || !self.functions.any_other() {
+            return Ok(missing);
+        }
+        let absent = missing.iter_mut().zip(digests).filter(|(gone, _)| **gone);
+        let (again, others): (Vec<&mut bool>, Vec<Digest>) = absent
+            .filter_map(|(gone, digest)| {
+                let hash = readings(&digest.hash).find(|hash| *hash != digest.hash)?;
+                Some((gone, Digest { hash, ..*digest }))
+            })
+            .unzip();
+        let still = self.blobs.missing(namespace, &others, Touch::Lease).await?;
+        for (gone, still) in again.into_iter().zip(still) {
+            *gone = still;
+        }
+        Ok(missing)
+    }
+
+    /// The digests that a name may mean, likeliest first.
+    fn readings(
+        &self,
+        namespace: &Namespace,
+        named: &Named,
+    ) -> impl Iterator<Item = Digest> + Clone + use<> {
+        let Named { digest, certain } = *named;
+        let own = certain.then_some(digest.hash).into_iter();
+        let any = (!certain).then(|| self.functions.readings(namespace, &digest.hash));
+        own.chain(any.into_iter().flatten())
+            .map(move |hash| Digest { hash, ..digest })
     }
 
     /// Removes a blob under every function its hash may be of; false when there was none.
@@ -296,6 +358,10 @@ impl Cache {
         self.delete_entry(&action_key(namespace, action)?).await
     }
 
+    fn is_empty_blob(&self, digest: &Digest) -> bool {
+        matches!(digest.size_bytes, None | Some(0)) && self.is_empty_hash(&digest.hash)
+    }
+
     pub(crate) fn is_empty_hash(&self, hash: &Hash) -> bool {
         self.empty_hashes.contains(hash)
     }
@@ -315,9 +381,11 @@ impl Cache {
         &self,
         namespace: &Namespace,
         digest: Digest,
+        lease: bool,
     ) -> Result<Box<dyn store::BlobWriter>> {
         let options = CreateOptions {
             limit_bytes: Some(self.max_value_bytes),
+            lease,
             ..CreateOptions::default()
         };
         Ok(self.blobs.create(namespace, &digest, options).await?)

@@ -9,8 +9,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use http::{Method, header, request::Parts};
-use zimcache_auth::{Outcome, Principal, Scope};
+use http::{Method, StatusCode, header, request::Parts};
+use zimcache_auth::{Buffer, Credentials, Outcome, Principal, Refusal, Scope};
 use zimcache_store::ByteRange;
 use zimcache_telemetry::task;
 use zimcache_types::{Clock, Namespace, SystemClock};
@@ -20,6 +20,7 @@ use crate::{
     body::Upload,
     error::Result,
     limits::{Admission, Class},
+    metrics::Verb,
     policy::Policy,
     request,
     room::Room,
@@ -35,6 +36,15 @@ pub(crate) struct Noted {
     pub(crate) principal: OnceLock<Principal>,
     /// Its credentials were refused, whatever the dialect made of it.
     pub(crate) denied: AtomicBool,
+    /// As what a remote procedure call counts: over HTTP, all of them are POST and 200.
+    pub(crate) rpc: OnceLock<Counted>,
+}
+
+/// As what a request counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) verb: Verb,
+    pub(crate) status: StatusCode,
 }
 
 /// A request, as a dialect sees it.
@@ -122,10 +132,7 @@ impl<'a> Call<'a> {
     }
 
     async fn authenticate(&self) -> Result<Principal> {
-        let shown = self.head.headers.get(header::AUTHORIZATION);
-        let shown = shown.map(http::HeaderValue::as_bytes);
-        let now = SystemClock.now();
-        let principal = match self.policy.authenticator.check(shown, now) {
+        let principal = match self.judged() {
             Outcome::Known(principal) => principal,
             Outcome::Refused(_) => return Err(Error::Unauthenticated),
             Outcome::Slow(check) => {
@@ -140,6 +147,22 @@ impl<'a> Call<'a> {
             return Err(Error::Unauthenticated);
         }
         Ok(principal)
+    }
+
+    /// What the header says, else the user part of the authority, which is where Bazel puts the one of its URL.
+    fn judged(&self) -> Outcome {
+        let (known, now) = (&self.policy.authenticator, SystemClock.now());
+        let shown = self.head.headers.get(header::AUTHORIZATION);
+        let authority = self.head.uri.authority().filter(|_| shown.is_none());
+        if let Some(authority) = authority.filter(|authority| authority.as_str().contains('@')) {
+            let mut buffer = Buffer::new();
+            match Credentials::read_authority(authority.as_str().as_bytes(), &mut buffer) {
+                Ok(Some(credentials)) => return known.judge(credentials, now),
+                Ok(None) => {}
+                Err(malformed) => return Outcome::Refused(Refusal::Malformed(malformed)),
+            }
+        }
+        known.check(shown.map(http::HeaderValue::as_bytes), now)
     }
 
     /// Which bytes are wanted; only a GET can ask for less than all.

@@ -67,6 +67,11 @@ impl Functions {
         }
     }
 
+    /// Whether a blob of a function other than the likeliest was ever seen.
+    pub(crate) fn any_other(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
     fn prefers(&self, namespace: &Namespace) -> bool {
         self.any.load(Ordering::Relaxed) && self.blake3.lock().contains(namespace)
     }

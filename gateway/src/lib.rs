@@ -19,7 +19,9 @@ mod connections;
 mod cors;
 pub mod error;
 mod files;
+mod frames;
 mod functions;
+mod grpc;
 mod history;
 mod limits;
 mod metrics;
@@ -99,6 +101,8 @@ pub(crate) struct Shared {
     /// A decoder holds a window in memory; this many at once.
     pub(crate) unpackings: Arc<Semaphore>,
     pub(crate) actions: actions_cache::State,
+    /// Messages of calls that are in memory whole.
+    pub(crate) messages: grpc::Budget,
     pub(crate) started: Instant,
     /// Requests in the access log so far.
     pub(crate) logged: AtomicU64,
@@ -120,6 +124,7 @@ impl Gateway {
             password_checks: Semaphore::new(PASSWORD_CHECKS),
             unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
             actions: actions_cache::State::default(),
+            messages: grpc::Budget::default(),
             started: Instant::now(),
             logged: AtomicU64::new(1),
             config,

@@ -5,11 +5,11 @@
 
 use zimcache_auth::{Principal, Scope};
 use zimcache_store::{self as store, ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
-use zimcache_types::{EntryKey, EntryKind, Hash, Namespace};
+use zimcache_types::{Digest, EntryKey, EntryKind, Hash, Namespace};
 
 use crate::{
     Error,
-    cache::{ActionResult, Cache, Chunks, Form},
+    cache::{ActionResult, Cache, Chunks, Form, Named},
     error::Result,
 };
 
@@ -87,15 +87,36 @@ impl<'a> Room<'a> {
     }
 
     /// Opens a blob; see [`Cache::open_blob`].
-    pub(crate) async fn open_blob(&self, hash: &Hash, range: ByteRange) -> Result<Option<Reader>> {
+    pub(crate) async fn open_blob(
+        &self,
+        named: &Named,
+        range: ByteRange,
+    ) -> Result<Option<Reader>> {
         self.require(Scope::Read)?;
-        self.cache.open_blob(&self.namespace, hash, range).await
+        self.cache.open_blob(&self.namespace, named, range).await
+    }
+
+    /// For each blob whether it is absent; see [`Cache::missing_blobs`].
+    pub(crate) async fn missing_blobs(
+        &self,
+        digests: &[Digest],
+        certain: bool,
+    ) -> Result<Vec<bool>> {
+        self.require(Scope::Read)?;
+        let found = self.cache.missing_blobs(&self.namespace, digests, certain);
+        found.await
     }
 
     /// Stores a blob; see [`Cache::put_blob`].
-    pub(crate) async fn put_blob(&self, hash: &Hash, body: &mut impl Chunks) -> Result<()> {
+    pub(crate) async fn put_blob(
+        &self,
+        named: &Named,
+        lease: bool,
+        body: &mut impl Chunks,
+    ) -> Result<()> {
         self.require(Scope::Write)?;
-        self.cache.put_blob(&self.namespace, hash, body).await
+        let put = self.cache.put_blob(&self.namespace, named, lease, body);
+        put.await
     }
 
     /// Removes a blob; see [`Cache::delete_blob`].

@@ -19,7 +19,7 @@ use zimcache_types::Namespace;
 use crate::{
     Shared,
     body::{Body, Upload},
-    call::{Call, Noted},
+    call::{Call, Counted, Noted},
     client_address, cors,
     limits::{Admission, Class},
     metrics::{Ended, Verb},
@@ -69,11 +69,12 @@ pub(crate) async fn answer(
     if !policy.cors_origins.is_empty() {
         cors::allow(&head, &policy.cors_origins, response.headers_mut());
     }
-    if !upload.settle().await && head.version < Version::HTTP_2 {
+    // What a call leaves unread is not waited for: its stream ends with the answer.
+    if dialect != Dialect::Reapi && !upload.settle().await && head.version < Version::HTTP_2 {
         conn.refuse_early();
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
-    if response.body().is_nothing() {
+    if response.body().is_nothing() && dialect != Dialect::Reapi {
         finish_empty(&head, &mut response);
     }
     record.answered(&response);
@@ -157,6 +158,7 @@ pub(crate) struct Record {
     namespace: Option<Namespace>,
     verb: Verb,
     status: Option<StatusCode>,
+    rpc: Option<Counted>,
     sent_bytes: u64,
     received_bytes: u64,
     stall: Option<Arc<Stall>>,
@@ -199,6 +201,7 @@ impl Record {
             namespace: None,
             verb: Verb::of(&head.method),
             status: None,
+            rpc: None,
             sent_bytes: 0,
             received_bytes: 0,
             stall: None,
@@ -209,13 +212,17 @@ impl Record {
     /// What the dialect learnt about the request.
     fn noted(&mut self, noted: Noted) {
         self.namespace = noted.namespace.into_inner();
+        self.rpc = noted.rpc.into_inner();
+        if let Some(rpc) = self.rpc {
+            self.verb = rpc.verb;
+        }
         if let Some(line) = &mut self.line {
             line.principal = noted.principal.into_inner();
         }
     }
 
     fn answered(&mut self, response: &Response<Body>) {
-        self.status = Some(response.status());
+        self.status = Some(self.rpc.map_or(response.status(), |rpc| rpc.status));
         if self.conn.is_http2() && !response.body().is_nothing() {
             let stall = self.conn.stall();
             stall.wait_write(&self.conn);

@@ -116,7 +116,8 @@ pub(crate) fn message(error: &Error) -> String {
     format!("{public}\n")
 }
 
-fn log(error: &Error, code: Code) {
+/// Tells us, not the client, of a failure that is ours.
+pub(crate) fn log(error: &Error, code: Code) {
     match code {
         Code::Internal | Code::Corrupt | Code::Unavailable | Code::OutOfSpace => {
             let cause = std::error::Error::source(error).map(ToString::to_string);

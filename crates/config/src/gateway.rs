@@ -44,6 +44,9 @@ settings! {
         /// Send HTTP/1.1 header names in Title-Case, for clients that compare them literally.
         title_case_headers: bool = false,
             accepts "true or false", flag "--title-case-headers";
+        /// Verify blobs named by MD5, too. It is broken: whoever may write can make two files with one name.
+        md5_digests: bool = false,
+            accepts "true or false";
         /// Log every request.
         access_log: bool = false,
             accepts "true or false", flag "--access-log";

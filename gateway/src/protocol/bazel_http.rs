@@ -25,7 +25,7 @@ use super::RESERVED;
 use crate::{
     Error,
     body::Body,
-    cache::{ActionResult, Form},
+    cache::{ActionResult, Chunks as _, Form, Named},
     call::Call,
     error::Result,
     respond,
@@ -106,12 +106,15 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
 async fn blob(call: Call<'_>, room: &Room<'_>, hash: &Hash, key: &str) -> Result<Response<Body>> {
     match call.head.method {
         Method::PUT => {
-            let stored = room.put_blob(hash, call.upload);
+            let named = Named::bare(*hash, call.upload.announced_bytes());
+            let stored = room.put_blob(&named, false, call.upload);
             stored.await.map(|()| respond::done())
         }
         Method::DELETE => Ok(respond::deleted(room.delete_blob(hash).await?)),
         Method::GET | Method::HEAD => {
-            let opened = room.open_blob(hash, call.range()).await?;
+            let opened = room
+                .open_blob(&Named::bare(*hash, None), call.range())
+                .await?;
             Ok(opened.map_or_else(respond::miss, |reader| respond::value(&call, reader, key)))
         }
         _ => Ok(status::method_not_allowed(METHODS)),

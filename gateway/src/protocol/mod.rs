@@ -3,7 +3,8 @@
 //! A dialect's file has `routes` (is this path mine, and what does it name?), `answer` (do it) and `refuse` (say no in
 //! the words of this client), in that order, and its wire tests. It sees what is in [`Call`] and acts through a
 //! [`Room`](crate::room::Room); never a store, a node or another dialect. Dialects are asked in the order of the table;
-//! the operator's pages come first.
+//! the operator's pages come first, then the calls of
+//! gRPC, which say no in a way of their own and have a table of their own.
 
 pub(crate) mod actions_cache;
 pub(crate) mod bazel_http;
@@ -14,6 +15,7 @@ pub(crate) mod maven;
 pub(crate) mod metro;
 pub(crate) mod nx;
 pub(crate) mod polykit;
+pub(crate) mod reapi;
 pub(crate) mod turborepo;
 pub(crate) mod webdav;
 pub(crate) mod zim_objects;
@@ -48,15 +50,18 @@ macro_rules! dialects {
         pub(crate) enum Dialect {
             /// The operator's pages, and paths that are nobody's.
             Admin,
+            /// Remote procedure calls: the Remote Execution API and what belongs to it.
+            Reapi,
             $($(#[$doc])* $dialect),+
         }
 
         impl Dialect {
-            pub(crate) const ALL: &'static [Dialect] = &[Dialect::Admin, $(Dialect::$dialect),+];
+            pub(crate) const ALL: &'static [Dialect] = &[Dialect::Admin, Dialect::Reapi, $(Dialect::$dialect),+];
 
             pub(crate) const fn as_str(self) -> &'static str {
                 match self {
                     Dialect::Admin => "admin",
+                    Dialect::Reapi => "reapi",
                     $(Dialect::$dialect => stringify!($module)),+
                 }
             }
@@ -71,6 +76,9 @@ macro_rules! dialects {
                     Err(error) => Err(error),
                 };
                 return (Dialect::Admin, answered.unwrap_or_else(|error| status::refuse(&error)));
+            }
+            if let Some(route) = reapi::routes(path) {
+                return (Dialect::Reapi, reapi::answer(route, call).await);
             }
             $(if let Some(route) = $module::routes(path) {
                 let answered = match call.pass(Class::of(&head.method)) {
@@ -90,6 +98,9 @@ macro_rules! dialects {
         pub(crate) fn whose(path: &str) -> Option<Dialect> {
             if admin::routes(path).is_some() {
                 return Some(Dialect::Admin);
+            }
+            if reapi::routes(path).is_some() {
+                return Some(Dialect::Reapi);
             }
             $(if $module::routes(path).is_some() {
                 return Some(Dialect::$dialect);

@@ -14,7 +14,14 @@
 use http::{Method, Response, request::Parts};
 use zimcache_types::{Function, Hash};
 
-use crate::{Error, body::Body, call::Call, error::Result, respond, status};
+use crate::{
+    Error,
+    body::Body,
+    cache::{Chunks as _, Named},
+    call::Call,
+    error::Result,
+    respond, status,
+};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
 
@@ -42,12 +49,16 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
     let hash = parse_hash(route)?;
     match call.head.method {
         Method::PUT => {
-            let stored = room.put_blob(&hash, call.upload);
+            let named = Named::bare(hash, call.upload.announced_bytes());
+            let stored = room.put_blob(&named, false, call.upload);
             stored.await.map(|()| respond::done())
         }
         Method::DELETE => Ok(respond::deleted(room.delete_blob(&hash).await?)),
         Method::GET | Method::HEAD => {
-            let Some(reader) = room.open_blob(&hash, call.range()).await? else {
+            let Some(reader) = room
+                .open_blob(&Named::bare(hash, None), call.range())
+                .await?
+            else {
                 return Ok(respond::miss());
             };
             let mut response = respond::value(&call, reader, route.0);

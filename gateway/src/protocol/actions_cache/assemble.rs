@@ -12,7 +12,7 @@ use zimcache_store::{self as store, ByteRange, EntryMeta, Precondition, Reader};
 use zimcache_types::{EntryKind, Timestamp};
 
 use super::names::{self, Name, UploadId};
-use crate::{Error, body::Text, cache::Chunks, error::Result, room::Room};
+use crate::{Error, body::Held, cache::Chunks, error::Result, room::Room};
 
 /// Most pieces of one upload; what Azure allows.
 pub(super) const MAX_PIECES: usize = 50_000;
@@ -145,7 +145,7 @@ pub(super) async fn note(
     precondition: Precondition,
 ) -> Result<()> {
     let (kind, meta) = (EntryKind::ActionsBlock, EntryMeta::default());
-    let mut text = Text::new(text);
+    let mut text = Held::new(text);
     room.put_entry_if(kind, key, meta, precondition, &mut text)
         .await?;
     Ok(())

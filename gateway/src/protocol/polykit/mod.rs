@@ -27,7 +27,7 @@ use zimcache_types::{Code, EntryKind, Function, digest::Hasher};
 use self::verify::Verified;
 use crate::{
     Error,
-    body::{Body, Text},
+    body::{Body, Held},
     call::Call,
     error::Result,
     respond,
@@ -94,7 +94,7 @@ async fn put(key: &str, call: Call<'_>, room: &Room<'_>) -> Result<Response<Body
         .put_entry_if(kind, key, meta, absent, &mut artifact)
         .await?;
     if let Some(hash) = artifact.hash() {
-        let mut note = Text::new(format!("{version:x} {hash}"));
+        let mut note = Held::new(format!("{version:x} {hash}"));
         room.put_entry(kind, &note_key(key), EntryMeta::default(), &mut note)
             .await?;
     }
