@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use prost::Name;
+use prost::Message;
 use prost_types::Any;
 use zimcache_types::Code;
 
@@ -67,13 +67,13 @@ impl GrpcCode {
             Code::NotFound => GrpcCode::NotFound,
             // A blob over `max_cas_blob_size_bytes` can never be stored: the specification asks for this code.
             Code::Invalid | Code::TooLarge => GrpcCode::InvalidArgument,
-            // FAILED_PRECONDITION would make Bazel upload what an action result refers to once more.
+            // What the caller wanted to create is there. ABORTED would be tried again, and meet it again.
             Code::Conflict => GrpcCode::AlreadyExists,
-            // Bazel refreshes its credentials and tries once more.
+            // Bazel fetches new credentials after either of these two, and tries once more.
             Code::Unauthenticated => GrpcCode::Unauthenticated,
             Code::Forbidden => GrpcCode::PermissionDenied,
             Code::RangeInvalid => GrpcCode::OutOfRange,
-            // Both pass: leases end and make room, and the caller's rate goes down while it waits.
+            // The specification asks for it where there is no room. Both pass: leases end, and waiting lowers the rate.
             Code::OutOfSpace | Code::RateLimited => GrpcCode::ResourceExhausted,
             // Reading a damaged value is a miss; what gets here is a write that the disk spoilt, and the next one goes
             // elsewhere. DATA_LOSS would say that the caller's bytes are gone, and nobody tries again after it.
@@ -101,20 +101,23 @@ pub fn status(code: GrpcCode, message: impl Into<String>, details: Vec<Any>) -> 
 /// When to try again. A delay that the message cannot hold is left out.
 pub fn retry_info(delay: Duration) -> Any {
     let retry_delay = prost_types::Duration::try_from(delay).ok();
-    any(&RetryInfo { retry_delay })
+    any("RetryInfo", &RetryInfo { retry_delay })
 }
 
 /// Which blobs are missing: `blobs/{hash}/{size}`, with the function in front of the hash where a hash alone does not
-/// tell it. Goes with [`GrpcCode::FailedPrecondition`]; Bazel reads the subjects and uploads again.
+/// tell it. Goes with [`GrpcCode::FailedPrecondition`].
 pub fn missing(subjects: impl IntoIterator<Item = String>) -> Any {
     let violations = subjects.into_iter().map(|subject| Violation {
         r#type: MISSING.to_owned(),
         subject,
         description: String::new(),
     });
-    any(&PreconditionFailure {
-        violations: violations.collect(),
-    })
+    any(
+        "PreconditionFailure",
+        &PreconditionFailure {
+            violations: violations.collect(),
+        },
+    )
 }
 
 /// Which field of a request is wrong, and why.
@@ -124,23 +127,24 @@ pub fn bad_request(field: impl Into<String>, description: impl Into<String>) -> 
         description: description.into(),
         ..FieldViolation::default()
     };
-    any(&BadRequest {
-        field_violations: vec![violation],
-    })
+    any(
+        "BadRequest",
+        &BadRequest {
+            field_violations: vec![violation],
+        },
+    )
 }
 
-/// A message beside its name, as its reader finds out what it is.
-fn any<M: Name>(message: &M) -> Any {
+/// A message beside the name by which its reader knows it.
+fn any(name: &str, message: &impl Message) -> Any {
     Any {
-        type_url: format!("type.googleapis.com/{}", M::full_name()),
+        type_url: format!("type.googleapis.com/google.rpc.{name}"),
         value: message.encode_to_vec(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
 
     #[test]
