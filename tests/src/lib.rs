@@ -7,6 +7,7 @@
 //! chosen by the kernel; files live in a temporary folder; a suite prints the volume it did or why it was skipped.
 
 pub mod artifact;
+pub mod bazel;
 pub mod builder_client;
 pub mod certificate;
 pub mod content;

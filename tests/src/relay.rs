@@ -1,7 +1,7 @@
 //! A relay between a client and a server: one address for the client while servers come and go behind it, and a place
 //! to stop a request half-way, so that "killed in the middle" is the middle every time.
 //!
-//! It moves bytes and counts requests by their first words; it changes nothing.
+//! It moves bytes and counts them, and requests by their first words; it changes nothing.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,14 +15,24 @@ use crate::server::{Serve, Server};
 /// Longest time until a client has got to the place where it is stopped.
 const STOP_LIMIT: Duration = Duration::from_mins(2);
 
+/// Where something is stopped half-way.
+#[derive(Debug)]
+enum Barrier {
+    /// Bytes that begin the requests to count, and how many of those may still pass.
+    Request { begin: Vec<u8>, passing: u32 },
+    /// How many bytes of clients may still pass: for protocols without words.
+    Bytes { passing: u64 },
+}
+
 /// What the relay is doing, shared by its threads.
 #[derive(Debug)]
 struct State {
     target: SocketAddr,
-    /// Bytes that begin the requests to count, and how many may still pass before one is stopped half-way.
-    barrier: Option<(Vec<u8>, u32)>,
+    barrier: Option<Barrier>,
     /// Whether a request stands at the barrier.
     holding: bool,
+    /// Bytes that clients have sent.
+    sent: u64,
 }
 
 #[derive(Debug)]
@@ -57,6 +67,7 @@ impl Relay {
                 target,
                 barrier: None,
                 holding: false,
+                sent: 0,
             }),
             changed: Condvar::new(),
         });
@@ -70,15 +81,35 @@ impl Relay {
         Ok(Relay { address, shared })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its URL without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// How many bytes clients have sent through it.
+    pub fn sent_bytes(&self) -> u64 {
+        self.shared.lock().sent
+    }
+
     /// Lets `passing` requests that begin with `method` through and stops the next one after its first bytes.
     pub fn stop_after(&self, method: &str, passing: u32) {
+        let begin = format!("{method} /").into_bytes();
+        self.stop_at(Barrier::Request { begin, passing });
+    }
+
+    /// Lets so many more bytes of clients through, on whatever connections, and stops the one that goes on.
+    pub fn stop_after_bytes(&self, passing: u64) {
+        self.stop_at(Barrier::Bytes { passing });
+    }
+
+    fn stop_at(&self, barrier: Barrier) {
         let mut state = self.shared.lock();
-        state.barrier = Some((format!("{method} /").into_bytes(), passing));
+        state.barrier = Some(barrier);
         state.holding = false;
     }
 
@@ -162,7 +193,11 @@ fn forward(mut client: &TcpStream, mut server: &TcpStream, shared: &Shared) -> i
         if length == 0 {
             return Ok(());
         }
-        let stop = stop_in(&buffer[..length], &mut shared.lock());
+        let stop = {
+            let mut state = shared.lock();
+            state.sent += length as u64;
+            stop_in(&buffer[..length], &mut state)
+        };
         let sent = stop.unwrap_or(length);
         server.write_all(&buffer[..sent])?;
         if stop.is_some() {
@@ -172,24 +207,39 @@ fn forward(mut client: &TcpStream, mut server: &TcpStream, shared: &Shared) -> i
     }
 }
 
-/// Where in these bytes the request begins that must be stopped: some bytes later, so that the server has seen it.
-/// Clients send the first words of a request in one piece, so nothing is looked for across reads.
+/// Where in these bytes to stop.
 fn stop_in(bytes: &[u8], state: &mut State) -> Option<usize> {
-    let (pattern, passing) = state.barrier.as_mut()?;
-    let starts = bytes.windows(pattern.len()).enumerate();
-    for (at, window) in starts {
-        if window != pattern.as_slice() {
-            continue;
-        }
+    let stop = match state.barrier.as_mut()? {
+        Barrier::Request { begin, passing } => stop_in_request(bytes, begin, passing),
+        Barrier::Bytes { passing } => stop_in_bytes(bytes, passing),
+    };
+    if stop.is_some() {
+        state.barrier = None;
+        state.holding = true;
+    }
+    stop
+}
+
+/// Where the request begins that must be stopped: some bytes later, so that the server has seen it.
+/// Clients send the first words of a request in one piece, so nothing is looked for across reads.
+fn stop_in_request(bytes: &[u8], begin: &[u8], passing: &mut u32) -> Option<usize> {
+    let starts = bytes.windows(begin.len()).enumerate();
+    for (at, _) in starts.filter(|(_, window)| *window == begin) {
         if *passing == 0 {
-            let stop = at + pattern.len();
-            state.barrier = None;
-            state.holding = true;
-            return Some(stop);
+            return Some(at + begin.len());
         }
         *passing -= 1;
     }
     None
+}
+
+fn stop_in_bytes(bytes: &[u8], passing: &mut u64) -> Option<usize> {
+    let length = bytes.len() as u64;
+    if length <= *passing {
+        *passing -= length;
+        return None;
+    }
+    usize::try_from(*passing).ok()
 }
 
 fn wait_at_barrier(shared: &Shared) {
@@ -203,17 +253,36 @@ fn wait_at_barrier(shared: &Shared) {
 mod tests {
     use super::*;
 
+    fn state(barrier: Barrier) -> State {
+        State {
+            target: SocketAddr::from(([127, 0, 0, 1], 1)),
+            barrier: Some(barrier),
+            holding: false,
+            sent: 0,
+        }
+    }
+
     #[test]
     fn the_request_after_those_that_may_pass_is_stopped_half_way() {
-        let mut state = State {
-            target: SocketAddr::from(([127, 0, 0, 1], 1)),
-            barrier: Some((b"PUT /".to_vec(), 1)),
-            holding: false,
-        };
+        let mut state = state(Barrier::Request {
+            begin: b"PUT /".to_vec(),
+            passing: 1,
+        });
         assert_eq!(stop_in(b"GET /a HTTP/1.1\r\n\r\n", &mut state), None);
         assert_eq!(stop_in(b"PUT /a HTTP/1.1\r\n\r\n", &mut state), None);
         assert_eq!(stop_in(b"PUT /b HTTP/1.1\r\n\r\n", &mut state), Some(5));
         assert!(state.holding);
         assert_eq!(stop_in(b"PUT /c HTTP/1.1\r\n\r\n", &mut state), None);
+    }
+
+    #[test]
+    fn the_byte_after_those_that_may_pass_is_stopped() {
+        let mut state = state(Barrier::Bytes { passing: 10 });
+        assert_eq!(stop_in(b"sixsix", &mut state), None);
+        assert_eq!(stop_in(b"four", &mut state), None);
+        assert!(!state.holding);
+        assert_eq!(stop_in(b"more", &mut state), Some(0));
+        assert!(state.holding);
+        assert_eq!(stop_in(b"more", &mut state), None);
     }
 }
