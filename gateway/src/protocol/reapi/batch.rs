@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use http::Response;
 use zimcache_auth::Scope;
 use zimcache_proto::reapi::{
-    BatchReadBlobsRequest, BatchUpdateBlobsRequest, BatchUpdateBlobsResponse,
+    BatchReadBlobsRequest, BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, Digest,
     batch_read_blobs_response, batch_update_blobs_request, batch_update_blobs_response,
     compressor::Value as Compressor,
 };
@@ -28,7 +28,7 @@ use crate::{
 
 /// Most bytes of data in a batch: what clients with a limit of 4 MiB for a message can take, digests included.
 pub(super) const MOST_BYTES: usize = (4 << 20) - (64 << 10);
-/// Most blobs of a batch that are stored at once: a group of the store.
+/// Most blobs of a batch that are stored or read at once.
 const AT_ONCE: usize = 256;
 /// Most blobs asked for in one call: an answer has a status for each.
 const MOST_BLOBS: usize = 50_000;
@@ -113,25 +113,38 @@ pub(super) async fn read(call: Call<'_>) -> Outcome<Response<Body>> {
     let takes_zstd = request
         .acceptable_compressors
         .contains(&Compressor::Zstd.into());
+    let digests = stream::iter(request.digests);
+    let fetched = digests.map(|digest| respond(&room, reader, digest, takes_zstd));
+    let fetched: Vec<_> = fetched.buffered(AT_ONCE).collect().await;
     let mut answer = Pieces::with_capacity(0);
-    for digest in request.digests {
-        let found = match reader.read(&digest) {
-            Ok(named) => fetch(&room, &named, takes_zstd).await,
-            Err(status) => Err(status),
-        };
-        let (compressor, data, status) = match found {
-            Ok((compressor, data)) => (compressor, data, Status::ok()),
-            Err(status) => (Compressor::Identity, Bytes::new(), status),
-        };
-        let response = batch_read_blobs_response::Response {
-            digest: Some(digest),
-            data: Bytes::new(),
-            compressor: compressor.into(),
-            status: Some(status.to_message()),
-        };
+    for (response, data) in fetched {
         answer.message_with_bytes(RESPONSES, &response, DATA, &data);
     }
     Ok(grpc::unary_pieces(answer))
+}
+
+/// The answer about one blob, and its data, which is put beside it.
+async fn respond(
+    room: &Room<'_>,
+    reader: digests::Reader,
+    digest: Digest,
+    takes_zstd: bool,
+) -> (batch_read_blobs_response::Response, Bytes) {
+    let found = match reader.read(&digest) {
+        Ok(named) => fetch(room, &named, takes_zstd).await,
+        Err(status) => Err(status),
+    };
+    let (compressor, data, status) = match found {
+        Ok((compressor, data)) => (compressor, data, Status::ok()),
+        Err(status) => (Compressor::Identity, Bytes::new(), status),
+    };
+    let response = batch_read_blobs_response::Response {
+        digest: Some(digest),
+        data: Bytes::new(),
+        compressor: compressor.into(),
+        status: Some(status.to_message()),
+    };
+    (response, data)
 }
 
 /// A blob, whole, as it is stored where the client can take that.
