@@ -267,7 +267,9 @@ mod tests {
     #[test]
     fn every_dialect_is_in_the_document() {
         let all: Vec<_> = paths().values().flat_map(tags).collect();
-        for dialect in Dialect::ALL {
+        // Remote procedure calls are described by gRPC's reflection.
+        let of_http = Dialect::ALL.iter().filter(|it| **it != Dialect::Reapi);
+        for dialect in of_http {
             let name = dialect.as_str();
             assert!(
                 all.iter().any(|tag| tag == name),

@@ -93,14 +93,14 @@ impl Request<'_> {
 }
 
 /// Reads an encoded digest where it lies.
-fn hash_and_size(mut encoded: &[u8]) -> Option<(&str, i64)> {
-    let (mut hash, mut size) = ("", 0);
+fn hash_and_size(mut encoded: &[u8]) -> Option<(&[u8], i64)> {
+    let (mut hash, mut size) = (&[][..], 0);
     while !encoded.is_empty() {
         match decode_key(&mut encoded).ok()? {
             (1, WireType::LengthDelimited) => {
                 let length = usize::try_from(decode_varint(&mut encoded).ok()?).ok()?;
                 let (value, behind) = encoded.split_at_checked(length)?;
-                (hash, encoded) = (str::from_utf8(value).ok()?, behind);
+                (hash, encoded) = (value, behind);
             }
             (2, WireType::Varint) => size = decode_varint(&mut encoded).ok()?.cast_signed(),
             (_, wire_type) => skip(wire_type, &mut encoded)?,
@@ -157,7 +157,7 @@ mod tests {
             prop_assert_eq!(read.instance_name, instance_name);
             prop_assert_eq!(read.function, digest_function);
             let found = read.digests.iter().map(|at| hash_and_size(&message[at.clone()]).unwrap());
-            let written = digests.iter().map(|(hash, size)| (hash.as_str(), *size));
+            let written = digests.iter().map(|(hash, size)| (hash.as_bytes(), *size));
             prop_assert!(found.eq(written));
         }
 

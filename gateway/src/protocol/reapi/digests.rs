@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use zimcache_config::GatewayConfig;
 use zimcache_proto::reapi;
-use zimcache_types::{Digest, Function, Hash};
+use zimcache_types::{Digest, Function, Hash, digest::DigestError};
 
 use crate::{
     cache::Named,
@@ -64,11 +64,6 @@ impl Reader {
         }
     }
 
-    /// Whether names read this way leave no doubt about their function.
-    pub(super) const fn is_certain(self) -> bool {
-        self.function.is_some()
-    }
-
     /// The function's number for an answer: that of the request, else of the digest.
     pub(super) fn number(self, digest: &Digest) -> i32 {
         let function = self.function.unwrap_or(digest.hash.function());
@@ -80,7 +75,7 @@ impl Reader {
     /// # Errors
     /// `INVALID_ARGUMENT` when hash or size are malformed.
     pub(super) fn read(self, digest: &reapi::Digest) -> Outcome<Named> {
-        self.parts(&digest.hash, digest.size_bytes)
+        self.parts(digest.hash.as_bytes(), digest.size_bytes)
             .map_err(Status::invalid)
     }
 
@@ -97,20 +92,18 @@ impl Reader {
     ///
     /// # Errors
     /// A sentence that says what is wrong with them.
-    pub(super) fn parts(self, hash: &str, size: i64) -> Result<Named, Cow<'static, str>> {
+    pub(super) fn parts(self, hash: &[u8], size: i64) -> Result<Named, Cow<'static, str>> {
         let size = u64::try_from(size).map_err(|_| "a digest's size is negative")?;
-        let parsed = match self.function {
-            Some(function) => Hash::parse(function, hash),
-            None if self.md5 && hash.len() == 2 * Function::Md5.hash_len() => {
-                Hash::parse(Function::Md5, hash)
-            }
-            None => Hash::parse_untyped(hash),
-        };
-        let hash = parsed.map_err(|error| error.to_string())?;
-        let readings = Function::by_hex_len(hash.as_bytes().len() * 2).len();
+        let readings = Function::by_hex_len(hash.len());
+        let likeliest = readings
+            .iter()
+            .find(|function| self.md5 || **function != Function::Md5);
+        let function = self.function.or(likeliest.copied());
+        let function = function.ok_or_else(|| DigestError::Length(hash.len()).to_string())?;
+        let hash = Hash::parse_bytes(function, hash).map_err(|error| error.to_string())?;
         Ok(Named {
             digest: Digest::sized(hash, size),
-            certain: self.is_certain() || readings < 2,
+            certain: self.function.is_some() || readings.len() < 2,
         })
     }
 }
