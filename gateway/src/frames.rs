@@ -13,6 +13,25 @@ pub(crate) const WINDOW_LOG_MAX: u32 = 23;
 /// Larger data is unpacked on a thread that may take its time.
 const AT_ONCE_BYTES: usize = 256 << 10;
 
+/// How a frame begins, with its size in four bytes and all of it as the window.
+const HEAD: [u8; 5] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+/// Most bytes in a block.
+const MOST_BLOCK_BYTES: usize = 128 << 10;
+
+/// What stands in front of so many bytes to make them a frame of one block, in which they lie as they are. They have to
+/// fit into a block.
+pub(crate) fn head_of_raw(bytes: usize) -> [u8; 12] {
+    debug_assert!(bytes <= MOST_BLOCK_BYTES, "more than a block");
+    let size = (bytes as u32).to_le_bytes();
+    // The last block, raw.
+    let block = (bytes as u32) << 3 | 1;
+    let mut head = [0; 12];
+    head[..5].copy_from_slice(&HEAD);
+    head[5..9].copy_from_slice(&size);
+    head[9..].copy_from_slice(&block.to_le_bytes()[..3]);
+    head
+}
+
 /// Unpacks frames of exactly so many bytes; `None` when they are malformed or of another size.
 pub(crate) async fn unpack(packed: Bytes, size: usize) -> Option<Bytes> {
     if size <= AT_ONCE_BYTES {
@@ -34,6 +53,17 @@ fn unpack_now(packed: &[u8], size: usize) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_in_a_raw_frame_are_those_bytes() {
+        for size in [0, 1, 255, 256, 65_536, MOST_BLOCK_BYTES] {
+            let value = vec![7_u8; size];
+            let frame = [&head_of_raw(size)[..], &value].concat();
+            assert_eq!(unpack_now(&frame, size).unwrap(), value, "{size}");
+            let twice = [&frame[..], &frame].concat();
+            assert_eq!(zstd::decode_all(&twice[..]).unwrap().len(), 2 * size);
+        }
+    }
 
     #[tokio::test]
     async fn frames_unpack_into_what_their_size_says_and_no_more() {

@@ -64,6 +64,12 @@ pub(crate) enum Value {
 pub(crate) struct Messages<'a> {
     upload: &'a mut Upload,
     budget: &'a Budget,
+    progress: Progress,
+}
+
+/// How far the messages of a call were read, to be taken up again with the same body.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
     held: Rope,
     /// Bytes of the message begun that have not been taken.
     left: usize,
@@ -73,12 +79,24 @@ pub(crate) struct Messages<'a> {
 impl<'a> Messages<'a> {
     /// The messages in this body.
     pub(crate) fn new(upload: &'a mut Upload, budget: &'a Budget) -> Messages<'a> {
+        Messages::resume(upload, budget, Progress::default())
+    }
+
+    /// Lets go of the body for a while.
+    pub(crate) fn pause(self) -> Progress {
+        self.progress
+    }
+
+    /// Goes on where [`Messages::pause`] was.
+    pub(crate) fn resume(
+        upload: &'a mut Upload,
+        budget: &'a Budget,
+        progress: Progress,
+    ) -> Messages<'a> {
         Messages {
             upload,
             budget,
-            held: Rope::default(),
-            left: 0,
-            _permit: None,
+            progress,
         }
     }
 
@@ -87,7 +105,7 @@ impl<'a> Messages<'a> {
         let Some(mut message) = self.next().await? else {
             return Err(Status::invalid("the call has no message"));
         };
-        if self.held.len() > 0 || self.next().await?.is_some() {
+        if self.progress.held.len() > 0 || self.next().await?.is_some() {
             return Err(Status::invalid("the call takes one message"));
         }
         Ok(message.take_bytes(message.len()))
@@ -104,44 +122,49 @@ impl<'a> Messages<'a> {
         let Some(length) = self.begin().await? else {
             return Ok(None);
         };
-        self._permit = None;
-        self._permit = self.budget.take(length).await;
-        let mut message = Rope::default();
-        while self.left > 0 {
-            message.push(self.piece(usize::MAX).await?);
+        self.take_whole(length).await.map(Some)
+    }
+
+    /// Takes so many bytes of the message begun, whole. They count against the budget until this is done again.
+    pub(crate) async fn take_whole(&mut self, length: usize) -> Outcome<Rope> {
+        self.progress._permit = None;
+        self.progress._permit = self.budget.take(length).await;
+        let mut taken = Rope::default();
+        while taken.len() < length {
+            taken.push(self.piece(length - taken.len()).await?);
         }
-        Ok(Some(message))
+        Ok(taken)
     }
 
     /// Begins the next message; gives its length, `None` at the end. What is left of the one before is skipped.
     pub(crate) async fn begin(&mut self) -> Outcome<Option<usize>> {
-        self.skip(self.left).await?;
+        self.skip(self.progress.left).await?;
         if !self.hold(PREFIX_BYTES).await? {
-            if self.held.len() > 0 {
+            if self.progress.held.len() > 0 {
                 return Err(Status::invalid("the body ends in the middle of a prefix"));
             }
             return Ok(None);
         }
-        if self.held.get_u8() != 0 {
+        if self.progress.held.get_u8() != 0 {
             return Err(Status::new(
                 GrpcCode::Unimplemented,
                 "compressed messages are not taken; blobs may be compressed",
             ));
         }
-        let length = self.held.get_u32() as usize;
+        let length = self.progress.held.get_u32() as usize;
         if length > MOST_MESSAGE_BYTES {
             return Err(Status::new(
                 GrpcCode::ResourceExhausted,
                 format!("a message has more than the {MOST_MESSAGE_BYTES} bytes accepted"),
             ));
         }
-        self.left = length;
+        self.progress.left = length;
         Ok(Some(length))
     }
 
     /// Begins the next field of the message begun: its number and value; `None` at the message's end.
     pub(crate) async fn field(&mut self) -> Outcome<Option<(u32, Value)>> {
-        if self.left == 0 {
+        if self.progress.left == 0 {
             return Ok(None);
         }
         let (number, wire_type) = self.varint(|held| decode_key(held)).await?;
@@ -149,7 +172,7 @@ impl<'a> Messages<'a> {
             WireType::Varint => Value::Number(self.varint(|held| decode_varint(held)).await?),
             WireType::LengthDelimited => {
                 let length = self.varint(|held| decode_varint(held)).await?;
-                if length > self.left as u64 {
+                if length > self.progress.left as u64 {
                     return Err(malformed());
                 }
                 Value::Bytes(length as usize)
@@ -163,34 +186,35 @@ impl<'a> Messages<'a> {
 
     /// Takes so many bytes of the message begun, in one piece. For short fields.
     pub(crate) async fn take(&mut self, length: usize) -> Outcome<Bytes> {
-        if length > self.left || !self.hold(length).await? {
+        if length > self.progress.left || !self.hold(length).await? {
             return Err(malformed());
         }
-        self.left -= length;
-        Ok(self.held.take_bytes(length))
+        self.progress.left -= length;
+        Ok(self.progress.held.take_bytes(length))
     }
 
     /// Takes what has arrived of the message begun, at most so many bytes; waits for the first one.
     pub(crate) async fn piece(&mut self, most: usize) -> Outcome<Bytes> {
-        let most = most.min(self.left);
+        let most = most.min(self.progress.left);
         if most > 0 && !self.hold(1).await? {
             return Err(Status::invalid("the body ends in the middle of a message"));
         }
-        let piece = self.held.take_piece(most);
-        self.left -= piece.len();
+        let piece = self.progress.held.take_piece(most);
+        self.progress.left -= piece.len();
         Ok(piece)
     }
 
-    async fn skip(&mut self, length: usize) -> Outcome<()> {
-        let end = self.left - length.min(self.left);
-        while self.left > end {
-            self.piece(self.left - end).await?;
+    /// Passes over so many bytes of the message begun.
+    pub(crate) async fn skip(&mut self, length: usize) -> Outcome<()> {
+        let end = self.progress.left - length.min(self.progress.left);
+        while self.progress.left > end {
+            self.piece(self.progress.left - end).await?;
         }
         Ok(())
     }
 
     async fn skip_fixed(&mut self, length: usize) -> Outcome<Value> {
-        if length > self.left {
+        if length > self.progress.left {
             return Err(malformed());
         }
         self.skip(length).await?;
@@ -201,19 +225,23 @@ impl<'a> Messages<'a> {
         &mut self,
         decode: impl FnOnce(&mut Rope) -> Result<T, prost::DecodeError>,
     ) -> Outcome<T> {
-        self.hold(VARINT_BYTES.min(self.left)).await?;
-        let before = self.held.len();
-        let decoded = decode(&mut self.held).map_err(|_| malformed())?;
-        let taken = before - self.held.len();
-        self.left = self.left.checked_sub(taken).ok_or_else(malformed)?;
+        self.hold(VARINT_BYTES.min(self.progress.left)).await?;
+        let before = self.progress.held.len();
+        let decoded = decode(&mut self.progress.held).map_err(|_| malformed())?;
+        let taken = before - self.progress.held.len();
+        self.progress.left = self
+            .progress
+            .left
+            .checked_sub(taken)
+            .ok_or_else(malformed)?;
         Ok(decoded)
     }
 
     /// Waits until so many bytes are held; false when the body ends before.
     async fn hold(&mut self, wanted: usize) -> Outcome<bool> {
-        while self.held.len() < wanted {
+        while self.progress.held.len() < wanted {
             match self.upload.next().await {
-                Some(chunk) => self.held.push(chunk?),
+                Some(chunk) => self.progress.held.push(chunk?),
                 None => return Ok(false),
             }
         }

@@ -11,8 +11,9 @@ mod outgoing;
 mod rope;
 mod status;
 
-pub(crate) use incoming::{Budget, Messages};
-pub(crate) use outgoing::{Pieces, Rpc, unary, unary_pieces};
+pub(crate) use incoming::{Budget, Messages, Progress, Value};
+pub(crate) use outgoing::{Form, Pieces, Rpc, reading, unary, unary_pieces};
+pub(crate) use rope::Rope;
 pub(crate) use status::{Outcome, Status};
 
 /// Media type of requests and answers; requests may add a suffix, such as `+proto`.

@@ -15,16 +15,19 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use tokio::sync::mpsc;
 use zimcache_proto::{Message, status::GrpcCode};
 use zimcache_store::{self as store, Reader};
+use zimcache_types::Code;
 
 use super::{
     CONTENT_TYPE,
     status::{Outcome, Status},
 };
-use crate::body::Body;
+use crate::{body::Body, frames};
 
 /// Pieces from this size on are not copied.
 const SHARED_FROM: usize = 8 << 10;
 const PREFIX_BYTES: usize = 5;
+/// Most data in one message of a value. A frame of zstd has one block of it.
+const MOST_DATA_BYTES: usize = 128 << 10;
 /// Number of the field that carries the data in `google.bytestream.ReadResponse`.
 const READ_DATA: u32 = 10;
 
@@ -136,8 +139,8 @@ pub(crate) struct Rpc {
 enum More {
     /// The status.
     End(Status),
-    /// A value, a message per chunk.
-    Value(Reader),
+    /// A value.
+    Value(Value),
     /// Messages that are made while they are sent.
     Messages(mpsc::Receiver<Outcome<Pieces>>),
     /// Nothing: the status has been sent.
@@ -157,12 +160,12 @@ impl Rpc {
             let status = match &mut self.more {
                 More::Done => return Poll::Ready(None),
                 More::End(status) => status.clone(),
-                More::Value(reader) => match ready!(reader.poll_chunk(cx)) {
-                    Some(Ok(chunk)) => {
-                        self.pieces = data_message(chunk);
+                More::Value(value) => match ready!(value.poll_message(cx)) {
+                    Some(Ok(message)) => {
+                        self.pieces = message;
                         continue;
                     }
-                    Some(Err(error)) => error.into(),
+                    Some(Err(status)) => status,
                     None => Status::ok(),
                 },
                 More::Messages(messages) => match ready!(messages.poll_recv(cx)) {
@@ -185,16 +188,63 @@ impl Rpc {
     }
 }
 
-/// A chunk as a `google.bytestream.ReadResponse`.
-fn data_message(chunk: Bytes) -> VecDeque<Bytes> {
-    let mut head = BytesMut::with_capacity(PREFIX_BYTES + 6);
+/// In which form a value goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As the reader gives it.
+    AsItIs,
+    /// As zstd frames in which nothing is compressed.
+    Framed,
+}
+
+/// A value on its way out, as messages `google.bytestream.ReadResponse`.
+#[derive(Debug)]
+struct Value {
+    reader: Reader,
+    form: Form,
+    /// What is left of the last chunk.
+    rest: Bytes,
+    begun: bool,
+}
+
+impl Value {
+    /// The next message. Nothing is copied but the few bytes in front of the data.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome<VecDeque<Bytes>>>> {
+        if self.rest.is_empty() {
+            self.rest = match ready!(self.reader.poll_chunk(cx)) {
+                Some(Ok(chunk)) => chunk,
+                // For the client it is gone; we were told when it was read.
+                Some(Err(error)) if !self.begun && error.code() == Code::Corrupt => {
+                    return Poll::Ready(Some(Err(Status::not_found("there is no such blob"))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                // No frame at all is not what every decoder takes for nothing.
+                None if !self.begun && self.form == Form::Framed => Bytes::new(),
+                None => return Poll::Ready(None),
+            };
+        }
+        self.begun = true;
+        let most = self.rest.len().min(MOST_DATA_BYTES);
+        let data = self.rest.split_to(most);
+        Poll::Ready(Some(Ok(data_message(data, self.form))))
+    }
+}
+
+fn data_message(data: Bytes, form: Form) -> VecDeque<Bytes> {
+    let frame = match form {
+        Form::AsItIs => None,
+        Form::Framed => Some(frames::head_of_raw(data.len())),
+    };
+    let frame = frame.as_ref().map_or(&[][..], |head| head.as_slice());
+    let length = frame.len() + data.len();
+    let mut head = BytesMut::with_capacity(PREFIX_BYTES + 6 + frame.len());
     head.put_bytes(0, PREFIX_BYTES);
     encode_key(READ_DATA, WireType::LengthDelimited, &mut head);
-    encode_varint(chunk.len() as u64, &mut head);
-    let length = head.len() - PREFIX_BYTES + chunk.len();
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    encode_varint(length as u64, &mut head);
+    let length = u32::try_from(head.len() - PREFIX_BYTES + length).unwrap_or(u32::MAX);
     head[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
-    VecDeque::from([head.freeze(), chunk])
+    head.extend_from_slice(frame);
+    VecDeque::from([head.freeze(), data])
 }
 
 /// An answer of one message.
@@ -208,7 +258,13 @@ pub(crate) fn unary_pieces(message: Pieces) -> Response<Body> {
 }
 
 /// A value as the messages of `google.bytestream.ByteStream.Read`.
-pub(crate) fn reading(value: Reader) -> Response<Body> {
+pub(crate) fn reading(reader: Reader, form: Form) -> Response<Body> {
+    let value = Value {
+        reader,
+        form,
+        rest: Bytes::new(),
+        begun: false,
+    };
     answer(VecDeque::new(), More::Value(value))
 }
 

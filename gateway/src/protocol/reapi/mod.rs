@@ -9,6 +9,7 @@
 //! | `Capabilities` | GetCapabilities | `capabilities` |
 //! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache` |
 //! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs | `cas`, `batch` |
+//! | `google.bytestream.ByteStream` | Read, Write, QueryWriteStatus | `bytestream`, `names` |
 //!
 //! The instance name is the namespace; without one it is the caller's default. Calls are routed by path alone: the
 //! `Execution` service is not here, and clients are told so with `UNIMPLEMENTED`. What is asked in a message of another
@@ -16,9 +17,11 @@
 
 mod action_cache;
 mod batch;
+mod bytestream;
 mod capabilities;
 mod cas;
 mod digests;
+mod names;
 
 use http::{Method, Response, StatusCode, header};
 use zimcache_proto::status::GrpcCode;
@@ -44,6 +47,7 @@ macro_rules! calls {
             /// Of a service whose paths are ours, but not one that we answer.
             Unknown,
         }
+
 
         /// Whether the path is one of ours.
         pub(crate) fn routes(path: &str) -> Option<Route> {
@@ -90,6 +94,8 @@ calls! {
     FindMissingBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "FindMissingBlobs", cas::find_missing, Head;
     BatchUpdateBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchUpdateBlobs", batch::update, Put;
     BatchReadBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchReadBlobs", batch::read, Get;
+    Read = "google.bytestream.ByteStream" / "Read", bytestream::read, Get;
+    Write = "google.bytestream.ByteStream" / "Write", bytestream::write, Put;
 }
 
 /// Answers a call.
