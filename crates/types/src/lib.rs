@@ -1,8 +1,9 @@
-//! The words every other crate shares: digest, namespace, entry key, version, error code, size, clock.
+//! The words every other crate shares: digest, chunking, namespace, entry key, version, error code, size, clock.
 //!
 //! Not here: I/O of any kind, async, and anything only one crate needs. Invariant: every value of these types that
 //! came from a client has been validated by its constructor, so that code further down never checks again.
 
+pub mod chunking;
 pub mod clock;
 pub mod code;
 pub mod digest;
