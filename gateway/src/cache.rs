@@ -1,25 +1,21 @@
-//! The domain operations that every dialect calls: blobs, entries, action results.
+//! The domain operations that every dialect calls: blobs and entries; those on action results are in `action_results`.
 //!
 //! One set for all dialects, so that a rule (size limit, verification, completeness) is written once; the rights of the
 //! caller are checked in front of it (`room`). No HTTP type and no status below this line. Invariants: a body is
-//! always verified, also when the blob exists; an action result is handed out only when everything it refers to is
-//! present and leased; bytes that fail verification are a miss for the client and an alarm for us.
+//! always verified, also when the blob exists; bytes that fail verification are a miss for the client and an alarm for us.
 
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use zimcache_proto::json;
 use zimcache_store::{
     self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
     Precondition, Reader, Touch,
 };
-use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Function, Hash, Namespace};
+use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Hash, Namespace};
 
-use crate::{Error, action, error::Result, functions::Functions};
+use crate::{Error, error::Result, functions::Functions};
 
-/// Largest action result accepted.
-pub const MAX_ACTION_RESULT_BYTES: u64 = 32 << 20;
 /// Bodies up to this size are kept until their digest verified, to be tried under the other hash functions that have
 /// hashes of the same length.
 const KEPT_BYTES: usize = 1 << 20;
@@ -56,33 +52,14 @@ impl Named {
     }
 }
 
-/// How an action result is written where it comes from or goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// As an encoded message, as it is stored.
-    Binary,
-    /// As JSON.
-    Json,
-}
-
-/// An action result whose references are all present.
-#[derive(Debug)]
-pub struct ActionResult {
-    /// As it was stored.
-    pub bytes: Bytes,
-    /// Identity of this version.
-    pub version: u64,
-}
-
 /// The cache, as the dialects see it.
 #[derive(Debug)]
 pub struct Cache {
     pub(crate) blobs: Arc<dyn BlobStore>,
-    entries: Arc<dyn EntryStore>,
-    max_value_bytes: u64,
+    pub(crate) entries: Arc<dyn EntryStore>,
+    pub(crate) max_value_bytes: u64,
     large_values: Semaphore,
-    empty_hashes: [Hash; Function::ALL.len()],
-    functions: Functions,
+    pub(crate) functions: Functions,
 }
 
 impl Cache {
@@ -97,7 +74,6 @@ impl Cache {
             entries,
             max_value_bytes: max_value.as_u64(),
             large_values: Semaphore::new(LARGE_VALUES),
-            empty_hashes: Function::ALL.map(|f| Digest::of(f, &[]).hash),
             functions: Functions::default(),
         }
     }
@@ -113,7 +89,7 @@ impl Cache {
         range: ByteRange,
     ) -> Result<Option<Reader>> {
         let mut readings = self.readings(namespace, named);
-        if readings.clone().any(|digest| self.is_empty_blob(&digest)) {
+        if readings.clone().any(|digest| digest.is_empty_blob()) {
             let range = range.resolve(0)?;
             return Ok(Some(Reader::from_bytes_range(&Bytes::new(), range)));
         }
@@ -290,82 +266,6 @@ impl Cache {
         Ok(self.entries.delete(key).await?)
     }
 
-    /// An action result, if there is one and everything it refers to is present. What it refers to is leased.
-    ///
-    /// # Errors
-    /// `Unavailable` when the store cannot tell.
-    pub async fn action_result(
-        &self,
-        namespace: &Namespace,
-        action: &Hash,
-    ) -> Result<Option<ActionResult>> {
-        let key = action_key(namespace, action)?;
-        let Some(entry) = self.open_entry(&key, ByteRange::Full).await? else {
-            return Ok(None);
-        };
-        let version = entry.version;
-        let size = entry.value.remaining_bytes();
-        let _turn = self.turn_for(size).await;
-        let read = entry.value.read_all(MAX_ACTION_RESULT_BYTES).await;
-        let Some(bytes) = alarm(read.map(Some), &key.text)? else {
-            return Ok(None);
-        };
-        let Ok(references) = action::parse(&bytes) else {
-            return Ok(None);
-        };
-        let complete = self.is_complete(namespace, references).await?;
-        Ok(complete.then_some(ActionResult { bytes, version }))
-    }
-
-    /// Stores an action result, in its binary form: as the bytes that came, or made of the JSON that came.
-    ///
-    /// # Errors
-    /// `Invalid` when the body is none or names paths outside the working directory; as [`Cache::put_entry`].
-    pub async fn put_action_result(
-        &self,
-        namespace: &Namespace,
-        action: &Hash,
-        form: Form,
-        body: &mut impl Chunks,
-    ) -> Result<()> {
-        let limit = self.max_value_bytes.min(MAX_ACTION_RESULT_BYTES);
-        let announced = body.announced_bytes();
-        if announced.is_some_and(|size| size > limit) {
-            return Err(Error::TooLarge { limit });
-        }
-        let _turn = self.turn_for(announced.unwrap_or(u64::MAX)).await;
-        let came = collect(body, limit).await?;
-        let bytes = match form {
-            Form::Binary => came,
-            Form::Json => json::read_action_result(&came)?,
-        };
-        action::parse(&bytes).map_err(Error::ActionResult)?;
-        let key = action_key(namespace, action)?;
-        let created = self
-            .entries
-            .put(&key, EntryMeta::default(), Precondition::None, Some(limit));
-        let mut writer = created.await?;
-        writer.write(bytes).await?;
-        writer.commit().await?;
-        Ok(())
-    }
-
-    /// Deletes an action result; false when there was none.
-    ///
-    /// # Errors
-    /// `Unavailable` when the store takes no writes.
-    pub async fn delete_action_result(&self, namespace: &Namespace, action: &Hash) -> Result<bool> {
-        self.delete_entry(&action_key(namespace, action)?).await
-    }
-
-    fn is_empty_blob(&self, digest: &Digest) -> bool {
-        matches!(digest.size_bytes, None | Some(0)) && self.is_empty_hash(&digest.hash)
-    }
-
-    pub(crate) fn is_empty_hash(&self, hash: &Hash) -> bool {
-        self.empty_hashes.contains(hash)
-    }
-
     /// Waits until a value of this size may be taken into memory. Small ones never wait.
     pub(crate) async fn turn_for(
         &self,
@@ -419,34 +319,6 @@ pub(crate) fn alarm<T>(
         }
         other => Ok(other?),
     }
-}
-
-fn action_key(namespace: &Namespace, action: &Hash) -> Result<EntryKey> {
-    EntryKey::new(namespace.clone(), EntryKind::ActionResult, action.to_hex())
-        .ok_or(Error::Key("no such action"))
-}
-
-async fn collect(body: &mut impl Chunks, limit: u64) -> Result<Bytes> {
-    let Some(first) = body.next().await.transpose()? else {
-        return Ok(Bytes::new());
-    };
-    let Some(second) = body.next().await.transpose()? else {
-        return within(first.len() as u64, limit).map(|()| first);
-    };
-    let mut all = Vec::from(first);
-    all.extend_from_slice(&second);
-    while let Some(chunk) = body.next().await {
-        within(all.len() as u64, limit)?;
-        all.extend_from_slice(&chunk?);
-    }
-    within(all.len() as u64, limit).map(|()| all.into())
-}
-
-fn within(size: u64, limit: u64) -> Result<()> {
-    if size > limit {
-        return Err(Error::TooLarge { limit });
-    }
-    Ok(())
 }
 
 /// The chunks of a body that is still small enough to be tried again.

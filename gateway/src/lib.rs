@@ -7,6 +7,7 @@
 //! [`cache`]; every queue, body and wait is bounded; no process globals, so tests can start many gateways.
 
 mod action;
+pub mod action_results;
 mod admin;
 mod base_url;
 mod body;

@@ -206,7 +206,7 @@ pub fn if_none_match(data: &[u8]) {
 /// What is accepted as an action result decodes as one, and names no path outside the working directory.
 pub fn action_result(data: &[u8]) {
     let encoded = Bytes::copy_from_slice(data);
-    let Ok(references) = action::parse(&encoded) else {
+    let Ok(references) = action::parse(&encoded, None) else {
         return;
     };
     let decoded = ActionResult::decode(encoded);
@@ -232,7 +232,7 @@ pub fn action_result(data: &[u8]) {
 /// What is accepted as a tree decodes as one, with as many files and directories.
 pub fn tree(data: &[u8]) {
     let encoded = Bytes::copy_from_slice(data);
-    let Ok(tree) = action::parse_tree(&encoded) else {
+    let Ok(tree) = action::parse_tree(&encoded, None) else {
         return;
     };
     let directories: Vec<_> = tree
@@ -248,7 +248,7 @@ pub fn tree(data: &[u8]) {
         .sum();
     assert_eq!(files, tree.files.len());
     if let Some(root) = tree.held.first() {
-        assert!(action::parse_directory(root).is_ok());
+        assert!(action::parse_directory(root, None).is_ok());
     }
 }
 
@@ -351,8 +351,8 @@ mod tests {
                 .any(accepts)
         };
         assert!(accepted("action_result", |data| !data.is_empty()
-            && action::parse(&data).is_ok()));
-        assert!(accepted("tree", |data| action::parse_tree(&data).is_ok()));
+            && action::parse(&data, None).is_ok()));
+        assert!(accepted("tree", |data| action::parse_tree(&data, None).is_ok()));
         assert!(accepted("action_json", |data| json::read_action_result(
             &data
         )

@@ -3,13 +3,15 @@
 //! The one place where rights are checked, once per operation, for all dialects. Without a right nothing is told, not
 //! even whether something exists. Not here: who the caller is (`call`), what the operations do (`cache`).
 
+use bytes::Bytes;
 use zimcache_auth::{Principal, Scope};
 use zimcache_store::{self as store, ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
 use zimcache_types::{Digest, EntryKey, EntryKind, Hash, Namespace};
 
 use crate::{
     Error,
-    cache::{ActionResult, Cache, Chunks, Form, Named},
+    action_results::{ActionResult, Form, Updated},
+    cache::{Cache, Chunks, Named},
     error::Result,
 };
 
@@ -207,9 +209,22 @@ impl<'a> Room<'a> {
     }
 
     /// An action result that is complete; see [`Cache::action_result`].
-    pub(crate) async fn action_result(&self, action: &Hash) -> Result<Option<ActionResult>> {
+    pub(crate) async fn action_result(&self, action: &Named) -> Result<Option<ActionResult>> {
         self.require(Scope::Read)?;
         self.cache.action_result(&self.namespace, action).await
+    }
+
+    /// Stores an action result that is complete; see [`Cache::update_action_result`].
+    pub(crate) async fn update_action_result(
+        &self,
+        action: &Named,
+        result: Bytes,
+    ) -> Result<Updated> {
+        self.require(Scope::Write)?;
+        let updated = self
+            .cache
+            .update_action_result(&self.namespace, action, result);
+        updated.await
     }
 
     /// Stores an action result; see [`Cache::put_action_result`].

@@ -29,20 +29,35 @@ impl From<prost::DecodeError> for Malformed {
     }
 }
 
-/// The value of a field, as far as the wire tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
+/// The value of a field, as far as the wire tells; `B` is how bytes are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<B = Bytes> {
     /// A number of variable length.
     Number(u64),
     /// A number of four or eight bytes.
     Fixed(u64),
     /// A string, bytes or a message.
-    Bytes(Bytes),
+    Bytes(B),
+}
+
+impl<B> Field<B> {
+    fn map<T>(self, hold: impl FnOnce(B) -> T) -> Field<T> {
+        match self {
+            Field::Number(number) => Field::Number(number),
+            Field::Fixed(number) => Field::Fixed(number),
+            Field::Bytes(bytes) => Field::Bytes(hold(bytes)),
+        }
+    }
 }
 
 /// The fields of a message in the order they were written: number and value.
 pub fn fields(message: &Bytes) -> Fields {
     Fields(message.clone())
+}
+
+/// The same for a message that is only looked at: nothing is counted, nothing allocated.
+pub fn slices(message: &[u8]) -> Slices<'_> {
+    Slices(message)
 }
 
 /// Iterator made by [`fields`].
@@ -53,39 +68,65 @@ impl Iterator for Fields {
     type Item = Result<(u32, Field), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.0.has_remaining() {
+        let mut slices = Slices(&self.0);
+        let next = slices.next()?;
+        let rest = slices.0.len();
+        let held = next.map(|(number, field)| {
+            let shared = |bytes: &[u8]| self.0.slice_ref(bytes);
+            (number, field.map(shared))
+        });
+        self.0.advance(self.0.len() - rest);
+        Some(held)
+    }
+}
+
+/// Iterator made by [`slices`].
+#[derive(Debug, Clone)]
+pub struct Slices<'a>(&'a [u8]);
+
+impl<'a> Slices<'a> {
+    /// What lies behind the fields taken so far; nothing behind a malformed one.
+    pub const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl<'a> Iterator for Slices<'a> {
+    type Item = Result<(u32, Field<&'a [u8]>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
             return None;
         }
         let field = next_field(&mut self.0);
         if field.is_err() {
-            self.0.clear();
+            self.0 = &[];
         }
         Some(field)
     }
 }
 
-fn next_field(rest: &mut Bytes) -> Result<(u32, Field), Malformed> {
+fn next_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Field<&'a [u8]>), Malformed> {
     let (number, wire_type) = decode_key(rest)?;
     let field = match wire_type {
         WireType::Varint => Field::Number(decode_varint(rest)?),
         WireType::SixtyFourBit => Field::Fixed(u64::from_le_bytes(take(rest)?)),
         WireType::ThirtyTwoBit => Field::Fixed(u32::from_le_bytes(take(rest)?).into()),
         WireType::LengthDelimited => {
-            let length = decode_varint(rest)?;
-            if length > rest.remaining() as u64 {
-                return Err(Malformed);
-            }
-            Field::Bytes(rest.split_to(length as usize))
+            let length = usize::try_from(decode_varint(rest)?).map_err(|_| Malformed)?;
+            let (bytes, behind) = rest.split_at_checked(length).ok_or(Malformed)?;
+            *rest = behind;
+            Field::Bytes(bytes)
         }
         WireType::StartGroup | WireType::EndGroup => return Err(Malformed),
     };
     Ok((number, field))
 }
 
-fn take<const N: usize>(rest: &mut Bytes) -> Result<[u8; N], Malformed> {
-    let mut raw = [0; N];
-    rest.try_copy_to_slice(&mut raw).map_err(|_| Malformed)?;
-    Ok(raw)
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
+    let (raw, behind) = rest.split_first_chunk().ok_or(Malformed)?;
+    *rest = behind;
+    Ok(*raw)
 }
 
 #[cfg(test)]
@@ -135,6 +176,10 @@ mod tests {
         fn no_bytes_break_the_walk(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let message = Bytes::from(bytes);
             prop_assert!(fields(&message).count() <= message.len());
+            let held = slices(&message).map(|field| field.map(|(number, field)| {
+                (number, field.map(Bytes::copy_from_slice))
+            }));
+            prop_assert!(fields(&message).eq(held));
         }
 
         #[test]

@@ -24,8 +24,9 @@ use zimcache_types::{Hash, Namespace};
 use super::RESERVED;
 use crate::{
     Error,
+    action_results::{ActionResult, Form},
     body::Body,
-    cache::{ActionResult, Chunks as _, Form, Named},
+    cache::{Chunks as _, Named},
     call::Call,
     error::Result,
     respond,
@@ -133,7 +134,7 @@ async fn action_result(call: Call<'_>, room: &Room<'_>, action: &Hash) -> Result
             Ok(respond::deleted(found))
         }
         Method::GET | Method::HEAD => {
-            let found = room.action_result(action).await?;
+            let found = room.action_result(&Named::bare(*action, None)).await?;
             found.map_or_else(|| Ok(respond::miss()), |result| hit(&call, result))
         }
         _ => Ok(status::method_not_allowed(METHODS)),
@@ -156,7 +157,7 @@ fn form_of(call: &Call<'_>, told_by: HeaderName) -> Form {
 }
 
 fn hit(call: &Call<'_>, result: ActionResult) -> Result<Response<Body>> {
-    let ActionResult { bytes, version } = result;
+    let ActionResult { bytes, version, .. } = result;
     let form = form_of(call, header::ACCEPT);
     let (bytes, etag) = match form {
         Form::Binary => (bytes, format!("{version:x}")),

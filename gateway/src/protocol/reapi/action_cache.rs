@@ -1,25 +1,33 @@
 //! Results of actions: `ActionCache.GetActionResult` and `UpdateActionResult`.
 //!
-//! A result is a hit only when everything it names is present, and then all of it is leased. It is stored and handed
-//! out byte for byte: clients keep data in fields that we do not know. The key is the action's hash alone: what lies
-//! behind it is never looked at (some clients have no action there at all), and results written over HTTP are the same
-//! results.
+//! A result is a hit, and is stored, only when everything it names is present, and then all of it is leased. It is kept
+//! byte for byte: clients keep data in fields that we do not know. Only two things are added on the way out, and never
+//! stored: an empty `execution_metadata` where there is none, which one client insists on, and what a client asks to
+//! have inline (`inline`). The key is the action's hash alone: what lies behind it is never looked at, and results
+//! written over HTTP are the same results.
 
 use bytes::Bytes;
 use http::Response;
 use zimcache_proto::{
     Message as _,
     reapi::{self, GetActionResultRequest},
+    status::{GrpcCode, missing},
     wire::{Field, fields},
 };
+use zimcache_types::Digest;
 
-use super::{digests, room_of};
+use super::{digests, inline, room_of};
 use crate::{
-    body::{Body, Held},
-    cache::Form,
+    action_results::Updated,
+    body::Body,
     call::Call,
     grpc::{self, Messages, Outcome, Pieces, Status},
 };
+
+/// Number of `execution_metadata` in an action result.
+const METADATA: u32 = 9;
+/// Most missing blobs that a refusal names: it travels in a header, and clients take 8 KiB of those.
+const MOST_VIOLATIONS: usize = 32;
 
 /// Answers `GetActionResult`.
 pub(super) async fn get(call: Call<'_>) -> Outcome<Response<Body>> {
@@ -30,10 +38,17 @@ pub(super) async fn get(call: Call<'_>) -> Outcome<Response<Body>> {
     let reader = digests::Reader::new(&shared.config, request.digest_function)?;
     let room = room_of(&call, &request.instance_name).await?;
     let action = reader.required(request.action_digest.as_ref())?;
-    let found = room.action_result(&action.digest.hash).await?;
+    let found = room.action_result(&action).await?;
     let result = found.ok_or_else(|| Status::not_found("there is no such action result"))?;
-    let mut answer = Pieces::with_capacity(result.bytes.len());
-    answer.raw(&result.bytes);
+    let wishes = inline::wishes(&request, &action, &result.bytes);
+    let mut answer = if wishes.is_empty() {
+        whole(&result.bytes)
+    } else {
+        inline::grant(&room, &action, wishes, &result.bytes).await
+    };
+    if !result.has_metadata {
+        answer.small_field(METADATA, &[]);
+    }
     Ok(grpc::unary_pieces(answer))
 }
 
@@ -49,12 +64,44 @@ pub(super) async fn update(call: Call<'_>) -> Outcome<Response<Body>> {
     let result = request
         .result
         .ok_or_else(|| Status::invalid("the request has no action result"))?;
-    let mut body = Held::new(result.clone());
-    let stored = room.put_action_result(&action.digest.hash, Form::Binary, &mut body);
-    stored.await?;
-    let mut answer = Pieces::with_capacity(result.len());
-    answer.raw(&result);
+    let updated = room.update_action_result(&action, result.clone());
+    let has_metadata = match updated.await? {
+        Updated::Stored { has_metadata } => has_metadata,
+        Updated::Missing(blobs) => return Err(refuse_missing(&blobs)),
+    };
+    let mut answer = whole(&result);
+    if !has_metadata {
+        answer.small_field(METADATA, &[]);
+    }
     Ok(grpc::unary_pieces(answer))
+}
+
+fn whole(result: &Bytes) -> Pieces {
+    let mut answer = Pieces::with_capacity(result.len() + 2);
+    answer.raw(result);
+    answer
+}
+
+/// Says which blobs have to be uploaded first; of many, the first few.
+fn refuse_missing(blobs: &[Digest]) -> Status {
+    let subjects = blobs.iter().take(MOST_VIOLATIONS).map(subject);
+    let message = format!(
+        "the action result refers to {} blobs that are missing",
+        blobs.len()
+    );
+    Status::new(GrpcCode::FailedPrecondition, message).with(missing(subjects))
+}
+
+/// `blobs/[{function}/]{hash}/{size}`.
+fn subject(digest: &Digest) -> String {
+    let function = digest.hash.function();
+    let segment = function.needs_segment().then(|| format!("{function}/"));
+    let size = digest.size_bytes.unwrap_or(0);
+    format!(
+        "blobs/{}{}/{size}",
+        segment.unwrap_or_default(),
+        digest.hash
+    )
 }
 
 /// A request, whose action result is kept as it is encoded.

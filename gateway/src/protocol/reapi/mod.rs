@@ -7,7 +7,7 @@
 //! | service | calls | file |
 //! | --- | --- | --- |
 //! | `Capabilities` | GetCapabilities | `capabilities` |
-//! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache` |
+//! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache`, `inline` |
 //! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs | `cas`, `batch` |
 //! | `google.bytestream.ByteStream` | Read, Write, QueryWriteStatus | `bytestream`, `names` |
 //!
@@ -21,6 +21,7 @@ mod bytestream;
 mod capabilities;
 mod cas;
 mod digests;
+mod inline;
 mod names;
 
 use http::{Method, Response, StatusCode, header};
