@@ -34,7 +34,8 @@ const KEPT_DRAIN_BYTES: u64 = 100_000_000;
 /// A request's body.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    incoming: Incoming,
+    /// Absent once it was taken.
+    incoming: Option<Incoming>,
     conn: Arc<Conn>,
     stall: Option<Arc<Stall>>,
     asked: bool,
@@ -47,7 +48,7 @@ pub(crate) struct Upload {
 impl Upload {
     pub(crate) fn new(incoming: Incoming, conn: &Arc<Conn>, expects_continue: bool) -> Upload {
         Upload {
-            incoming,
+            incoming: Some(incoming),
             conn: Arc::clone(conn),
             stall: None,
             asked: false,
@@ -58,12 +59,24 @@ impl Upload {
         }
     }
 
+    /// Takes the body away, for a call that reads on while its answer is sent.
+    pub(crate) fn take(&mut self) -> Upload {
+        let rest = Upload {
+            incoming: None,
+            conn: Arc::clone(&self.conn),
+            stall: None,
+            ended: true,
+            ..*self
+        };
+        std::mem::replace(self, rest)
+    }
+
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        if self.ended {
+        let Some(incoming) = self.incoming.as_mut().filter(|_| !self.ended) else {
             return Poll::Ready(None);
-        }
+        };
         self.asked = true;
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let polled = Pin::new(incoming).poll_frame(cx);
         if polled.is_pending() {
             let stall = self.stall.get_or_insert_with(|| self.conn.stall());
             if stall.wait_read(&self.conn, cx) {
@@ -122,7 +135,10 @@ impl Upload {
         if self.failed {
             return false;
         }
-        if self.ended || self.incoming.is_end_stream() {
+        let Some(incoming) = self.incoming.as_ref().filter(|_| !self.ended) else {
+            return true;
+        };
+        if incoming.is_end_stream() {
             return true;
         }
         let limit = if self.conn.is_kept() {
@@ -131,7 +147,7 @@ impl Upload {
             DRAIN_BYTES
         };
         let unwanted_yet = self.expects_continue && !self.asked;
-        if unwanted_yet || self.incoming.size_hint().lower() > limit {
+        if unwanted_yet || incoming.size_hint().lower() > limit {
             return false;
         }
         let mut left = limit;
@@ -155,7 +171,7 @@ impl Chunks for Upload {
         if self.asked {
             return None;
         }
-        self.incoming.size_hint().exact()
+        self.incoming.as_ref()?.size_hint().exact()
     }
 }
 

@@ -119,6 +119,11 @@ impl Connections {
         open.values().for_each(|conn| conn.tell(command));
     }
 
+    /// Whether no new requests are taken, because the server is stopping.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.finishing.load(Ordering::SeqCst)
+    }
+
     /// Waits until no connection is open.
     pub(crate) async fn all_closed(&self) {
         loop {

@@ -30,8 +30,8 @@ const PREFIX_BYTES: usize = 5;
 /// Longest key or number of a field.
 const VARINT_BYTES: usize = 10;
 
-/// Memory for whole messages, over all requests.
-#[derive(Debug)]
+/// Memory for whole messages, over all requests. Clones share it.
+#[derive(Debug, Clone)]
 pub(crate) struct Budget(Arc<Semaphore>);
 
 impl Default for Budget {

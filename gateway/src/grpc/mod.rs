@@ -12,7 +12,7 @@ mod rope;
 mod status;
 
 pub(crate) use incoming::{Budget, Messages, Progress, Value};
-pub(crate) use outgoing::{Form, Pieces, Rpc, reading, unary, unary_pieces};
+pub(crate) use outgoing::{Form, Pieces, Rpc, reading, streamed, unary, unary_pieces};
 pub(crate) use rope::Rope;
 pub(crate) use status::{Outcome, Status};
 

@@ -10,6 +10,8 @@
 //! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache`, `inline` |
 //! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs | `cas`, `batch` |
 //! | `google.bytestream.ByteStream` | Read, Write, QueryWriteStatus | `bytestream`, `names` |
+//! | `grpc.health.v1.Health` | Check, List, Watch | `health` |
+//! | `grpc.reflection.v1.ServerReflection`, `v1alpha` | ServerReflectionInfo | `reflection` |
 //!
 //! The instance name is the namespace; without one it is the caller's default. Calls are routed by path alone: the
 //! `Execution` service is not here, and clients are told so with `UNIMPLEMENTED`. What is asked in a message of another
@@ -21,8 +23,10 @@ mod bytestream;
 mod capabilities;
 mod cas;
 mod digests;
+mod health;
 mod inline;
 mod names;
+mod reflection;
 
 use http::{Method, Response, StatusCode, header};
 use zimcache_proto::status::GrpcCode;
@@ -49,6 +53,8 @@ macro_rules! calls {
             Unknown,
         }
 
+        /// The service of each call.
+        const SERVICES: &[&str] = &[$($service),+];
 
         /// Whether the path is one of ours.
         pub(crate) fn routes(path: &str) -> Option<Route> {
@@ -97,6 +103,11 @@ calls! {
     BatchReadBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchReadBlobs", batch::read, Get;
     Read = "google.bytestream.ByteStream" / "Read", bytestream::read, Get;
     Write = "google.bytestream.ByteStream" / "Write", bytestream::write, Put;
+    HealthCheck = "grpc.health.v1.Health" / "Check", health::check, Other;
+    HealthList = "grpc.health.v1.Health" / "List", health::list, Other;
+    HealthWatch = "grpc.health.v1.Health" / "Watch", health::watch, Other;
+    Reflection = "grpc.reflection.v1.ServerReflection" / "ServerReflectionInfo", reflection::answer, Other;
+    ReflectionAlpha = "grpc.reflection.v1alpha.ServerReflection" / "ServerReflectionInfo", reflection::answer, Other;
 }
 
 /// Answers a call.
