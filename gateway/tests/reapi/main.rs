@@ -1,0 +1,16 @@
+//! The Remote Execution API as its clients speak it: tonic with messages that are not ours, and raw bytes for what tonic
+//! cannot send.
+//!
+//! Every rule that clients rest on has a test whose name says it. The gateway runs over the store in RAM, on a port of
+//! its own; what needs a disk or a restart is in `tests/`.
+
+#[cfg(test)]
+mod bytestream_read;
+#[cfg(test)]
+mod bytestream_write;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+#[path = "../wire/support.rs"]
+#[allow(dead_code, reason = "the wire tests use all of it")]
+mod wire;
