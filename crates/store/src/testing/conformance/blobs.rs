@@ -9,6 +9,7 @@ use crate::{ByteRange, CreateOptions, Touch};
 checks!(
     blobs_of_every_size_come_back_as_they_were,
     blobs_of_every_function_come_back,
+    a_function_that_starts_with_the_size_needs_it,
     nothing_is_visible_before_the_commit,
     a_dropped_writer_leaves_nothing,
     a_wrong_hash_is_refused_and_leaves_nothing,
@@ -71,6 +72,24 @@ async fn blobs_of_every_function_come_back(stores: &Stores) {
             .unwrap();
         let found = stores.blob(&team, &digest, ByteRange::Full).await;
         assert_eq!(found.unwrap().as_ref(), Some(&body), "{function:?}");
+    }
+}
+
+async fn a_function_that_starts_with_the_size_needs_it(stores: &Stores) {
+    let team = room("team");
+    for size in [1000, (2 << 20) + 5] {
+        let body = pattern(size as u64, size);
+        let digest = Digest::of(Function::GitSha1, &body);
+        let bare = Digest::unsized_(digest.hash);
+        let put = stores.put_blob(&team, &bare, &body, 65_521, PLAIN).await;
+        assert_eq!(refused(put), Code::Invalid);
+        let wrong = Digest::sized(digest.hash, size as u64 + 1);
+        let put = stores.put_blob(&team, &wrong, &body, 65_521, PLAIN).await;
+        assert_eq!(refused(put), Code::Invalid);
+        let put = stores.put_blob(&team, &digest, &body, 65_521, PLAIN).await;
+        assert_eq!(put.unwrap(), size as u64);
+        let found = stores.blob(&team, &bare, ByteRange::Full).await;
+        assert_eq!(found.unwrap(), Some(body), "reading needs no size");
     }
 }
 
