@@ -28,3 +28,49 @@ pub use crate::generated::{asset, bytestream, health, reflection, rpc, semver};
 
 /// Every description in `protos/` with what it imports, as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn the_descriptors_need_nothing_else_and_name_every_service() {
+        let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+        let mut known = HashSet::new();
+        for file in &set.file {
+            for import in &file.dependency {
+                assert!(
+                    known.contains(import),
+                    "{import} comes after {}",
+                    file.name()
+                );
+            }
+            known.insert(file.name().to_owned());
+        }
+        let services = set.file.iter().flat_map(|file| {
+            let name = |service: &prost_types::ServiceDescriptorProto| {
+                format!("{}.{}", file.package(), service.name())
+            };
+            file.service.iter().map(name)
+        });
+        let mut services: Vec<_> = services.collect();
+        services.sort();
+        assert_eq!(
+            services,
+            [
+                "build.bazel.remote.asset.v1.Fetch",
+                "build.bazel.remote.asset.v1.Push",
+                "build.bazel.remote.execution.v2.ActionCache",
+                "build.bazel.remote.execution.v2.Capabilities",
+                "build.bazel.remote.execution.v2.ContentAddressableStorage",
+                "google.bytestream.ByteStream",
+                "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
+            ]
+        );
+    }
+}

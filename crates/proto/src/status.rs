@@ -1,10 +1,10 @@
 //! Failure kinds as gRPC status codes: the only place; and statuses with the details that go with some of them.
 //!
-//! Clients decide by the code alone whether they try again, and few look at `RetryInfo`. `UNAVAILABLE` and
-//! `RESOURCE_EXHAUSTED` are tried again by every client that tries again at all; `INTERNAL`, `UNKNOWN` and `ABORTED`
-//! by nearly all. So what cannot get better by itself has none of these, save for a defect of ours, which must not
-//! pass for anything else. Specification: <https://grpc.io/docs/guides/status-codes/>, `google/rpc/error_details.proto`,
-//! and what the Remote Execution API says of its calls. Not here: how a status travels in HTTP/2.
+//! Clients decide by the code alone whether they try again, and few look at `RetryInfo`. `UNAVAILABLE`,
+//! `RESOURCE_EXHAUSTED` and `ABORTED` are tried again by every client that tries again at all, `INTERNAL` and `UNKNOWN`
+//! by most. So what cannot get better by itself has none of these, save for a defect of ours, which must not pass for
+//! anything else. Specification: <https://grpc.io/docs/guides/status-codes/>, `google/rpc/error_details.proto`, and what
+//! the Remote Execution API says of its calls. Not here: how a status travels in HTTP/2.
 
 use std::time::Duration;
 

@@ -264,7 +264,8 @@ fn cargo_config(tree: &Tree) -> Vec<String> {
 }
 
 fn show_sizes(tree: &Tree) {
-    for file in tree.rust().filter(|file| !file.is_test()) {
+    let ours = |file: &&File| !file.is_test() && !file.is_generated();
+    for file in tree.rust().filter(ours) {
         let code = source::without_tests(&source::blank(file.text()));
         let lines = source::without_tests(file.text()).lines().count();
         if lines > LONG_FILE_LINES {

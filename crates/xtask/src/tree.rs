@@ -36,6 +36,11 @@ impl File {
         self.text.as_deref().unwrap_or_default()
     }
 
+    /// Whether `cargo xtask gen` wrote it.
+    pub(crate) fn is_generated(&self) -> bool {
+        self.path.contains("/generated/")
+    }
+
     /// Whether the whole file is for tests, benchmarks, examples or fuzzing.
     pub(crate) fn is_test(&self) -> bool {
         let folder = |name: &str| self.path.split('/').any(|part| part == name);
