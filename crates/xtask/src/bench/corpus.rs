@@ -76,6 +76,29 @@ impl Payload {
         Payload(Random::new(0xB10B).bytes(largest_bytes as usize))
     }
 
+    /// The same of bytes that zstd makes about a third of, as it does with sources and many objects.
+    pub(super) fn text(largest_bytes: u64) -> Payload {
+        let mut random = Random::new(0xB10C);
+        let words: Vec<Vec<u8>> = (0..4_096)
+            .map(|_| {
+                let length = 3 + random.below(8) as usize;
+                (0..length).map(|_| b'a' + random.below(26) as u8).collect()
+            })
+            .collect();
+        let mut text = Vec::with_capacity(largest_bytes as usize + 16);
+        while text.len() < largest_bytes as usize {
+            text.extend_from_slice(&words[random.below(words.len() as u64) as usize]);
+            text.push(b' ');
+        }
+        text.truncate(largest_bytes as usize);
+        Payload(text)
+    }
+
+    /// The bytes all shared parts begin with.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The shared part of a body of so many bytes.
     pub(super) fn shared(&self, body_bytes: u64) -> &[u8] {
         &self.0[..(body_bytes as usize).saturating_sub(TAIL_BYTES)]

@@ -13,12 +13,15 @@ mod check;
 mod client;
 mod compression;
 mod corpus;
+mod data;
+mod goals;
 mod load;
 mod machine;
 mod null;
 mod peers;
 mod plot;
 mod random;
+mod reapi;
 mod report;
 mod result;
 mod rows;
@@ -28,6 +31,7 @@ mod steady;
 mod store;
 mod subject;
 mod text;
+mod unit;
 mod volume;
 
 use std::{
@@ -35,12 +39,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Duration,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use zimcache_types::{Clock, SystemClock};
 
+use data::{DataFolder, empty};
 use machine::{Machine, Noise};
 use peers::Tools;
 use result::{Measured, Results, Sample};
@@ -64,6 +68,9 @@ pub(crate) struct Args {
     /// Short windows and small volumes: shows that everything works, measures nothing.
     #[arg(long)]
     quick: bool,
+    /// Small blobs held in the rows of the Remote Execution API [default: 1000000, quick: 20000].
+    #[arg(long)]
+    held: Option<usize>,
     /// Only names the rows.
     #[arg(long)]
     list: bool,
@@ -82,7 +89,7 @@ pub(crate) struct Args {
     /// Folder for data while measuring, on a real disk [default: target].
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Folder that receives the report [default: docs; quick: target/bench].
+    /// Folder that receives the report [default: docs; quick or held: target/bench].
     #[arg(long)]
     out: Option<PathBuf>,
     /// Only answers requests, to find the generator's own limit.
@@ -96,14 +103,39 @@ struct Bench {
     tools: Tools,
     scale: Scale,
     only: Vec<Subject>,
+    /// Names of the rows that were asked for.
+    wanted: BTreeSet<String>,
     data: PathBuf,
 }
 
 impl Bench {
     /// The subjects of a row that are wanted.
     fn chosen(&self, row: &Row) -> Vec<Subject> {
-        let wanted = |subject: &Subject| self.only.is_empty() || self.only.contains(subject);
+        let wanted = |subject: &Subject| {
+            (self.only.is_empty() || self.only.contains(subject)) && self.tools.has(*subject)
+        };
         row.subjects.iter().copied().filter(wanted).collect()
+    }
+
+    /// The subjects that are wanted by any row of an experiment.
+    fn chosen_of(&self, rows: &[Row], experiment: &Experiment) -> Vec<Subject> {
+        let mut chosen = Vec::new();
+        for row in rows
+            .iter()
+            .filter(|row| row.experiment == *experiment && self.wants(&row.id))
+        {
+            for subject in self.chosen(row) {
+                if !chosen.contains(&subject) {
+                    chosen.push(subject);
+                }
+            }
+        }
+        chosen
+    }
+
+    /// Whether a row was asked for: experiments that give several leave out what they can.
+    fn wants(&self, id: &str) -> bool {
+        self.wanted.contains(id)
     }
 
     /// The folder of a subject in a row.
@@ -121,7 +153,7 @@ impl Bench {
             .map(|(name, value)| format!("{name} {}", text::number(*value)))
             .collect();
         println!(
-            "  {}/{} {id:<16} {:<16} {:>10} {:<16} {}",
+            "  {}/{} {id:<24} {:<21} {:>10} {:<16} {}",
             sample.round + 1,
             self.scale.rounds,
             sample.subject.name(),
@@ -140,7 +172,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let rows = chosen_rows(&args.rows)?;
     if args.list {
         for row in rows {
-            println!("{:<20} {}", row.id, row.title);
+            println!("{:<24} {}", row.id, row.title);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -149,7 +181,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     let out = match &args.out {
         Some(out) => out.clone(),
-        None if args.quick => root.join("target/bench"),
+        None if args.quick || args.held.is_some() => root.join("target/bench"),
         None => root.join("docs"),
     };
     fs::create_dir_all(out.join("benchmarks"))?;
@@ -200,7 +232,7 @@ fn chosen_rows(names: &[String]) -> Result<Vec<Row>> {
 fn measure_all(root: &Path, args: &Args, rows: &[Row], out: &Path, file: &Path) -> Result<()> {
     let data = args.data.clone().unwrap_or_else(|| root.join("target"));
     let data = DataFolder::create(&data)?;
-    let data = &data.0;
+    let data = data.path();
     let kind = machine::file_system(data)?;
     ensure!(
         kind != "tmpfs" && kind != "ramfs",
@@ -213,13 +245,10 @@ fn measure_all(root: &Path, args: &Args, rows: &[Row], out: &Path, file: &Path) 
         .unwrap_or_else(|| root.join("target/release/zim"));
     let bench = Bench {
         tools: Tools::find(zim, args.cache.clone())?,
-        scale: if args.quick {
-            Scale::quick(rounds)
-        } else {
-            Scale::full(rounds)
-        },
+        scale: scale(args, rounds),
+        wanted: rows.iter().map(|row| row.id.clone()).collect(),
         only: args.only.clone(),
-        data: data.clone(),
+        data: data.to_owned(),
     };
     require_programs(&bench, rows)?;
     let machine = Machine::describe(data)?;
@@ -244,36 +273,17 @@ fn measure_all(root: &Path, args: &Args, rows: &[Row], out: &Path, file: &Path) 
     Ok(())
 }
 
-/// The folder of everything written while measuring; removed at the end.
-struct DataFolder(PathBuf);
-
-impl DataFolder {
-    /// Makes one of its own; also removes those of runs that were killed.
-    fn create(parent: &Path) -> Result<DataFolder> {
-        const PREFIX: &str = "bench-data-";
-        fs::create_dir_all(parent)?;
-        for item in fs::read_dir(parent)? {
-            let item = item?;
-            let name = item.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
-                continue;
-            };
-            if !Path::new("/proc").join(pid).exists() {
-                fs::remove_dir_all(item.path())?;
-            }
-        }
-        let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
-        fs::create_dir(&folder)?;
-        Ok(DataFolder(folder))
+fn scale(args: &Args, rounds: usize) -> Scale {
+    let mut scale = if args.quick {
+        Scale::quick(rounds)
+    } else {
+        Scale::full(rounds)
+    };
+    if let Some(held) = args.held {
+        scale.quick |= held < scale.held;
+        scale.held = held;
     }
-}
-
-impl Drop for DataFolder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            println!("cannot remove {}: {error}", self.0.display());
-        }
-    }
+    scale
 }
 
 /// Each experiment once, with the first of its rows.
@@ -311,13 +321,22 @@ fn require_programs(bench: &Bench, rows: &[Row]) -> Result<()> {
 }
 
 fn versions(bench: &Bench) -> BTreeMap<String, String> {
-    BTreeMap::from([
+    let mut versions = BTreeMap::from([
         (
             "bazel-remote".to_owned(),
             peers::BAZEL_REMOTE_VERSION.to_owned(),
         ),
         ("nginx".to_owned(), bench.tools.nginx_version()),
-    ])
+    ]);
+    for (subject, version) in [
+        (Subject::BbStorage, peers::BB_STORAGE_VERSION),
+        (Subject::NativeLink, peers::NATIVELINK_VERSION),
+    ] {
+        if bench.tools.has(subject) {
+            versions.insert(subject.name().to_owned(), version.to_owned());
+        }
+    }
+    versions
 }
 
 /// Runs one experiment on as quiet a machine as can be had and removes its data.
@@ -348,6 +367,7 @@ fn measure(
         Experiment::StoreGet { readers } => store::get(bench, row, readers),
         Experiment::Codec(mode) => compression::run(bench, row, mode),
         Experiment::CrossCheck(server) => check::run(bench, row, server),
+        Experiment::Reapi(experiment) => reapi::run(bench, row, experiment),
     }?;
     let mut measured = BTreeMap::new();
     for (id, sample) in samples {
@@ -373,17 +393,4 @@ fn wait_for_quiet(hurry: bool) -> Result<Noise> {
         noise = Noise::measure()?;
     }
     Ok(noise)
-}
-
-fn empty(folder: &Path) -> Result<()> {
-    for item in fs::read_dir(folder)? {
-        let path = item?.path();
-        if let Err(error) = fs::remove_dir_all(&path) {
-            bail!("cannot remove {}: {error}", path.display());
-        }
-    }
-    // Freed blocks are written back now, not during the next row.
-    rustix::fs::sync();
-    std::thread::sleep(Duration::from_millis(500));
-    Ok(())
 }

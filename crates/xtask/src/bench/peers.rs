@@ -1,6 +1,7 @@
 //! The programs under test: where they are, and how bazel-remote is built when it is absent.
 //!
-//! bazel-remote is built from a throw-away module outside the checkout, into the folder of test tools.
+//! bazel-remote is built from a throw-away module outside the checkout, into the folder of test tools. bb-storage and
+//! NativeLink are not built here: rows are measured without them until somebody puts them into that folder.
 
 use std::{
     fs,
@@ -10,8 +11,14 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::subject::Subject;
+
 /// The version compared with.
 pub(super) const BAZEL_REMOTE_VERSION: &str = "2.6.2";
+/// The snapshot compared with.
+pub(super) const BB_STORAGE_VERSION: &str = "of 2026-07-11 (bdd785e)";
+/// The version compared with.
+pub(super) const NATIVELINK_VERSION: &str = "1.6.6";
 const BAZEL_REMOTE_MODULE: &str = "github.com/buchgr/bazel-remote/v2";
 
 /// The programs.
@@ -23,6 +30,10 @@ pub(super) struct Tools {
     pub(super) bazel_remote: PathBuf,
     /// nginx.
     pub(super) nginx: PathBuf,
+    /// bb-storage; need not exist.
+    pub(super) bb_storage: PathBuf,
+    /// NativeLink; need not exist.
+    pub(super) nativelink: PathBuf,
 }
 
 impl Tools {
@@ -39,7 +50,18 @@ impl Tools {
             zimcache,
             bazel_remote: bin.join(format!("bazel-remote-{BAZEL_REMOTE_VERSION}")),
             nginx: on_path("nginx").unwrap_or_else(|| PathBuf::from("/usr/sbin/nginx")),
+            bb_storage: bin.join("bb-storage"),
+            nativelink: bin.join("nativelink"),
         })
+    }
+
+    /// Whether a subject can be measured: all but the optional ones are required elsewhere.
+    pub(super) fn has(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::BbStorage | Subject::BbStorageSecond => self.bb_storage.is_file(),
+            Subject::NativeLink => self.nativelink.is_file(),
+            _ => true,
+        }
     }
 
     /// Makes sure that bazel-remote exists.

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::{
-    report::goal_text,
+    goals::goal_text,
     result::{Results, Verdict},
     rows::Row,
     text::{bound, number},
@@ -63,7 +63,7 @@ pub(super) fn goals(results: &Results, rows: &[Row]) -> String {
 
 /// A rate counts as "over peer"; a time or size as "peer over ours", so that longer is always better.
 fn ratio_bar(row: &Row, verdict: &Verdict) -> Bar {
-    let more = row.unit.more_is_better();
+    let more = verdict.goal.more_is_better(row.unit);
     let better = |ratio: f64| if more { ratio } else { 1.0 / ratio };
     let (one, other) = (better(verdict.spread.least), better(verdict.spread.most));
     let peer = verdict
@@ -94,7 +94,7 @@ fn limit_bar(row: &Row, verdict: &Verdict) -> Bar {
         note: format!(
             "{} ({})",
             number(verdict.spread.median),
-            goal_text(row, None, verdict.goal.bound)
+            goal_text(row, &verdict.goal)
         ),
         met: verdict.met,
     }

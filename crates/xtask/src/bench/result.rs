@@ -39,6 +39,14 @@ impl Sample {
         }
     }
 
+    /// A figure beside the value by its name, or the value.
+    fn figure(&self, name: Option<&str>) -> Option<f64> {
+        match name {
+            Some(name) => self.extra.get(name).copied(),
+            None => Some(self.value),
+        }
+    }
+
     /// Adds a figure.
     pub(super) fn with(mut self, name: &str, value: f64) -> Sample {
         self.extra.insert(name.to_owned(), value);
@@ -141,25 +149,41 @@ pub(super) struct Verdict {
 impl Measured {
     /// The figures of a subject.
     pub(super) fn of(&self, subject: Subject) -> Option<Spread> {
-        Spread::of(self.each(subject).map(|sample| sample.value).collect())
+        self.figure(subject, None)
     }
 
     /// Median of a further figure of a subject.
     pub(super) fn extra(&self, subject: Subject, name: &str) -> Option<f64> {
-        let numbers = self
-            .each(subject)
-            .filter_map(|sample| sample.extra.get(name));
-        Spread::of(numbers.copied().collect()).map(|spread| spread.median)
+        self.figure(subject, Some(name)).map(|spread| spread.median)
+    }
+
+    fn figure(&self, subject: Subject, name: Option<&str>) -> Option<Spread> {
+        let numbers = self.each(subject).filter_map(|sample| sample.figure(name));
+        Spread::of(numbers.collect())
     }
 
     /// One subject's figure over another's, round by round. A subject measured once stands for every round.
     pub(super) fn ratio(&self, over: Subject, under: Subject) -> Option<Spread> {
+        self.ratio_of(over, under, None)
+    }
+
+    fn ratio_of(&self, over: Subject, under: Subject, name: Option<&str>) -> Option<Spread> {
         let ratios = self.each(over).filter_map(|top| {
             let same_round = self.each(under).find(|bottom| bottom.round == top.round);
             let bottom = same_round.or_else(|| self.each(under).next())?;
-            Some(top.value / bottom.value)
+            Some(top.figure(name)? / bottom.figure(name)?)
         });
         Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    /// Whether all goals can be judged. Those against a peer that need not be there do not count without it.
+    pub(super) fn is_complete(&self, row: &Row) -> bool {
+        let optional = |goal: &&Goal| {
+            let peer = goal.against.filter(|peer| peer.is_optional());
+            peer.is_none_or(|peer| self.of(peer).is_some())
+        };
+        let needed = row.goals.iter().filter(optional).count();
+        needed > 0 && self.verdicts(row).len() >= needed
     }
 
     /// The row's goals, each with what was reached; those that cannot be judged are left out.
@@ -168,10 +192,10 @@ impl Measured {
             .iter()
             .filter_map(|&goal| {
                 let spread = match goal.against {
-                    Some(peer) => self.ratio(row.judged, peer)?,
-                    None => self.of(row.judged)?,
+                    Some(peer) => self.ratio_of(row.judged, peer, goal.figure)?,
+                    None => self.figure(row.judged, goal.figure)?,
                 };
-                let reached = if row.unit.more_is_better() {
+                let reached = if goal.more_is_better(row.unit) {
                     spread.median >= goal.bound
                 } else {
                     spread.median <= goal.bound
@@ -236,6 +260,28 @@ mod tests {
         let spread = measured(&rows).ratio(ours, theirs).unwrap();
         assert_eq!((spread.least, spread.median, spread.most), (1.0, 2.0, 3.0));
         assert!(measured(&rows).ratio(ours, Subject::Nginx).is_none());
+    }
+
+    #[test]
+    fn a_goal_may_be_about_a_figure_beside_the_value() {
+        let row = super::super::rows::all()
+            .into_iter()
+            .find(|row| row.id == "reapi-findmissing-50-16")
+            .unwrap();
+        let mut rows = measured(&[
+            (Subject::Zimcache, 0, 70.0),
+            (Subject::BazelRemote, 0, 10.0),
+        ]);
+        for (sample, p99) in rows.samples.iter_mut().zip([100.0, 1_000.0]) {
+            sample.extra.insert("p99_us".to_owned(), p99);
+        }
+        let verdicts = rows.verdicts(&row);
+        let ratios: Vec<f64> = verdicts.iter().map(|v| v.spread.median).collect();
+        assert_eq!(ratios, [7.0, 0.1]);
+        assert!(verdicts.iter().all(|verdict| verdict.met));
+        assert!(rows.is_complete(&row), "bb-storage need not be there");
+        rows.samples.push(Sample::new(Subject::BbStorage, 0, 20.0));
+        assert!(!rows.is_complete(&row), "its p99 is not known");
     }
 
     #[test]

@@ -1,58 +1,16 @@
 //! The rows: what is measured, in which unit, against whom, and what is to be reached.
 //!
-//! The first ten are the promise of the store and the server; the others say how the figures come about.
+//! The first ten are the promise of the store and the server; the others say how the figures come about. Those of the
+//! Remote Execution API come last, promises and others.
 
 use zimcache_config::Compression;
 
-use super::subject::Subject;
+use super::{reapi, subject::Subject};
+
+pub(super) use super::unit::{Goal, Unit};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-/// Unit of a row's figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
-    /// Requests per second.
-    PerSecond,
-    /// Seconds.
-    Seconds,
-    /// Bytes per entry held.
-    BytesPerEntry,
-    /// MiB of memory.
-    Mib,
-    /// Microseconds.
-    Micros,
-    /// MiB of payload per second.
-    MibPerSecond,
-}
-
-impl Unit {
-    /// Whether a larger figure is the better one.
-    pub(super) fn more_is_better(self) -> bool {
-        matches!(self, Unit::PerSecond | Unit::MibPerSecond)
-    }
-
-    /// Its name.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Unit::PerSecond => "/s",
-            Unit::Seconds => "s",
-            Unit::BytesPerEntry => "bytes per entry",
-            Unit::Mib => "MiB",
-            Unit::Micros => "µs",
-            Unit::MibPerSecond => "MiB/s",
-        }
-    }
-}
-
-/// What a row is to reach: at least (rates) or at most (everything else).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Goal {
-    /// As a ratio to this subject; `None` for the figure itself.
-    pub(super) against: Option<Subject>,
-    /// The bound.
-    pub(super) bound: f64,
-}
 
 /// A steady load on every server of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,6 +68,8 @@ pub(super) enum Experiment {
     Codec(Compression),
     /// Our generator against wrk, on one server.
     CrossCheck(Subject),
+    /// The Remote Execution API.
+    Reapi(reapi::Experiment),
 }
 
 /// A row.
@@ -134,7 +94,14 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn new(id: &str, title: &str, unit: Unit, subjects: &[Subject], experiment: Experiment) -> Row {
+    /// A row without goals.
+    pub(super) fn new(
+        id: &str,
+        title: &str,
+        unit: Unit,
+        subjects: &[Subject],
+        experiment: Experiment,
+    ) -> Row {
         Row {
             id: id.to_owned(),
             title: title.to_owned(),
@@ -155,12 +122,33 @@ impl Row {
         Row::new(id, title, unit, subjects, Experiment::Steady(load))
     }
 
-    fn goal(mut self, against: Option<Subject>, bound: f64) -> Row {
-        self.goals.push(Goal { against, bound });
+    /// With this to reach.
+    pub(super) fn goal(mut self, against: Option<Subject>, bound: f64) -> Row {
+        self.goals.push(Goal {
+            against,
+            bound,
+            figure: None,
+        });
         self
     }
 
-    fn promised(mut self) -> Row {
+    /// With this to reach by a figure beside its value, of which less is better.
+    pub(super) fn figure_goal(
+        mut self,
+        against: Option<Subject>,
+        figure: &'static str,
+        bound: f64,
+    ) -> Row {
+        self.goals.push(Goal {
+            against,
+            bound,
+            figure: Some(figure),
+        });
+        self
+    }
+
+    /// As part of the promise.
+    pub(super) fn promised(mut self) -> Row {
         self.promised = true;
         self
     }
@@ -178,6 +166,7 @@ pub(super) fn all() -> Vec<Row> {
     rows.extend(store_rows());
     rows.extend(codec_rows());
     rows.extend(check_rows());
+    rows.extend(reapi::all());
     rows
 }
 
@@ -407,7 +396,7 @@ mod tests {
         let names: HashSet<_> = rows.iter().map(|row| row.id.clone()).collect();
         assert_eq!(names.len(), rows.len());
         let promised: Vec<_> = rows.iter().filter(|row| row.promised).collect();
-        assert_eq!(promised.len(), 10);
+        assert_eq!(promised.len(), 24);
         assert!(promised.iter().all(|row| !row.goals.is_empty()));
     }
 }

@@ -21,6 +21,10 @@ pub(super) struct Scale {
     pub(super) measure: Duration,
     /// Entries of the memory and restart rows.
     pub(super) entries: usize,
+    /// Small blobs held in the rows of the Remote Execution API.
+    pub(super) held: usize,
+    /// Blobs drawn from the size histogram there.
+    pub(super) reapi_blobs: usize,
     /// Entries of the index row.
     pub(super) index_entries: usize,
     /// Streams at once.
@@ -44,6 +48,8 @@ impl Scale {
             warm_up: Duration::from_millis(500),
             measure: Duration::from_secs(4),
             entries: 1_000_000,
+            held: 1_000_000,
+            reapi_blobs: 12_000,
             index_entries: 10_000_000,
             streams: 64,
             stream_bytes: 256 << 20,
@@ -61,6 +67,8 @@ impl Scale {
             warm_up: Duration::from_millis(100),
             measure: Duration::from_millis(500),
             entries: 20_000,
+            held: 20_000,
+            reapi_blobs: 500,
             index_entries: 200_000,
             streams: 8,
             stream_bytes: 16 << 20,

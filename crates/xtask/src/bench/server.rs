@@ -24,8 +24,8 @@ use super::{
     subject::Subject,
 };
 
-/// Capacity both caches are given; rows write far less.
-const CAPACITY_GIB: u64 = 40;
+/// Capacity every cache is given; rows write far less.
+pub(super) const CAPACITY_GIB: u64 = 40;
 /// How long a server may take to answer first. bazel-remote walks its files before it listens.
 const START_LIMIT: Duration = Duration::from_mins(2);
 /// How long a server may take to stop.
@@ -42,6 +42,15 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// A process that was started and will listen there.
+    pub(super) const fn of(subject: Subject, address: SocketAddr, child: Child) -> Server {
+        Server {
+            subject,
+            address,
+            child,
+        }
+    }
+
     /// Starts a server over `folder` and waits until it answers.
     pub(super) fn start(tools: &Tools, subject: Subject, folder: &Path) -> Result<Server> {
         let mut server = Server::spawn(tools, subject, folder)?;
@@ -124,7 +133,7 @@ pub(super) fn nginx_blobs(folder: &Path) -> PathBuf {
 }
 
 /// A command that runs on the server core, with its output in a log file. It is told to stop when the benchmark dies.
-fn pinned(program: &Path, folder: &Path) -> Result<Command> {
+pub(super) fn pinned(program: &Path, folder: &Path) -> Result<Command> {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -147,7 +156,8 @@ fn pinned(program: &Path, folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn spawn_zimcache(tools: &Tools, folder: &Path) -> Result<Server> {
+/// Starts our server, which speaks every protocol on one port.
+pub(super) fn spawn_zimcache(tools: &Tools, folder: &Path) -> Result<Server> {
     let mut command = pinned(&tools.zimcache, folder)?;
     command
         .args(["cache", "serve", "--port", "0", "--storage"])
@@ -263,6 +273,6 @@ http {{
 }
 
 /// An address nobody listens on now, for servers that cannot say which port the system gave them.
-fn free_address() -> Result<SocketAddr> {
+pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

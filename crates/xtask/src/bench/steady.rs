@@ -170,7 +170,7 @@ pub(super) fn watch(server: &Server, run: impl FnOnce() -> Result<Outcome>) -> R
 
 impl Watched {
     /// What one busy core would reach: comparable even when the server did not have its core to itself.
-    fn per_server_core(&self, rate: f64) -> f64 {
+    pub(super) fn per_server_core(&self, rate: f64) -> f64 {
         if self.server_cores > 0.0 {
             rate / self.server_cores
         } else {

@@ -15,6 +15,12 @@ pub(super) enum Subject {
     BazelRemote,
     /// nginx: a file server that checks nothing.
     Nginx,
+    /// bb-storage of Buildbarn, which syncs every five minutes.
+    BbStorage,
+    /// bb-storage of Buildbarn, which syncs every second.
+    BbStorageSecond,
+    /// NativeLink.
+    NativeLink,
     /// Our store, called directly.
     Store,
     /// One file per blob, called directly.
@@ -34,12 +40,23 @@ impl Subject {
             Subject::Zimcache => "ZimCache",
             Subject::BazelRemote => "bazel-remote",
             Subject::Nginx => "nginx",
+            Subject::BbStorage => "bb-storage",
+            Subject::BbStorageSecond => "bb-storage, epoch 1 s",
+            Subject::NativeLink => "NativeLink",
             Subject::Store => "ZimCache's store",
             Subject::FilePerBlob => "file per blob",
             Subject::NullServer => "null server",
             Subject::Generator => "our generator",
             Subject::Wrk => "wrk",
         }
+    }
+
+    /// Whether rows are measured without it where its program is missing.
+    pub(super) const fn is_optional(self) -> bool {
+        matches!(
+            self,
+            Subject::BbStorage | Subject::BbStorageSecond | Subject::NativeLink
+        )
     }
 
     /// What has happened when it says that an upload succeeded.
@@ -50,6 +67,13 @@ impl Subject {
             }
             Subject::BazelRemote => "SHA-256 verified, file synced, its folder not",
             Subject::Nginx => "nothing verified, nothing synced",
+            Subject::BbStorage => {
+                "digest verified; synced within its epoch of 300 s: what came last may be lost"
+            }
+            Subject::BbStorageSecond => {
+                "digest verified; synced within its epoch of 1 s: what came last may be lost"
+            }
+            Subject::NativeLink => "digest verified, file synced, its folder not",
             Subject::FilePerBlob => {
                 "SHA-256 verified; file synced (fdatasync), renamed, folder synced"
             }
@@ -61,7 +85,10 @@ impl Subject {
     pub(super) const fn read_check(self) -> &'static str {
         match self {
             Subject::Zimcache | Subject::Store => "checksum of every 64 KiB and the whole key",
-            Subject::BazelRemote | Subject::Nginx | Subject::FilePerBlob => "nothing",
+            Subject::BbStorage | Subject::BbStorageSecond => "the digest",
+            Subject::BazelRemote | Subject::Nginx | Subject::NativeLink | Subject::FilePerBlob => {
+                "nothing"
+            }
             Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
         }
     }

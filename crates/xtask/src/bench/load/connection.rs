@@ -1,81 +1,63 @@
-//! One connection of the generator: sends one request, reads its answer, says when it is complete.
-//!
-//! Sockets are edge-triggered: each call goes on until it is done or the kernel says "not now".
+//! One HTTP/1.1 connection of the generator: sends one request, reads its answer, says when it is complete.
 
 use std::{
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
-    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 use mio::{Interest, Registry, Token, net::TcpStream};
 
-use super::{
-    response::{Answer, Parser},
-    work::WorkList,
-};
+use super::{Channel, Received, response::Parser, work::WorkList};
 
 /// The request a connection is busy with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Flight {
+struct Flight {
     /// Its place in the work list.
-    pub(super) index: usize,
-    /// When it was due.
-    pub(super) due: Instant,
+    index: usize,
     sent: usize,
     whole: usize,
 }
 
-/// What reading gave.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Received {
-    /// Body bytes of the answer read now.
-    pub(super) body_bytes: u64,
-    /// The answer, once complete.
-    pub(super) answer: Option<Answer>,
-    /// The server closed the connection before it answered anything.
-    pub(super) closed: bool,
-}
-
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in super::super) struct Connection {
     stream: TcpStream,
     parser: Parser,
     /// The request under way.
-    pub(super) flight: Option<Flight>,
+    flight: Option<Flight>,
 }
 
-impl Connection {
-    /// Connects and registers.
-    pub(super) fn open(address: SocketAddr, registry: &Registry, token: Token) -> Result<Self> {
-        let stream = std::net::TcpStream::connect(address)
-            .with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+/// Connects without delay of small packets and registers for reading and writing.
+pub(super) fn connect(address: SocketAddr, registry: &Registry, token: Token) -> Result<TcpStream> {
+    let stream = std::net::TcpStream::connect(address)
+        .with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    let mut stream = TcpStream::from_std(stream);
+    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok(stream)
+}
+
+impl Channel<WorkList<'_>> for Connection {
+    fn open(address: SocketAddr, registry: &Registry, token: Token) -> Result<Self> {
         Ok(Connection {
-            stream,
+            stream: connect(address, registry, token)?,
             parser: Parser::default(),
             flight: None,
         })
     }
 
-    /// Begins a request and sends what the socket takes.
-    pub(super) fn send(&mut self, work: &WorkList<'_>, index: usize, due: Instant) -> Result<()> {
+    fn send(&mut self, work: &WorkList<'_>, index: usize) -> Result<()> {
         self.flight = Some(Flight {
             index,
-            due,
             sent: 0,
             whole: work.request_bytes(index),
         });
         self.send_on(work)
     }
 
-    /// Sends more of the request under way.
-    pub(super) fn send_on(&mut self, work: &WorkList<'_>) -> Result<()> {
+    fn send_on(&mut self, work: &WorkList<'_>) -> Result<()> {
         let Some(flight) = &mut self.flight else {
             return Ok(());
         };
@@ -97,13 +79,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads until the answer is complete or the socket is empty.
-    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Result<Received> {
-        let mut received = Received {
-            body_bytes: 0,
-            answer: None,
-            closed: false,
-        };
+    fn receive(&mut self, work: &WorkList<'_>, buffer: &mut [u8]) -> Result<Received> {
+        let mut received = Received::default();
         while received.answer.is_none() {
             match self.stream.read(buffer) {
                 Ok(0) if self.parser.in_answer() => bail!("the answer was cut short"),
@@ -114,16 +91,22 @@ impl Connection {
                 Ok(count) => {
                     let fed = self.parser.feed(&buffer[..count])?;
                     received.body_bytes += fed.body_bytes;
-                    received.answer = fed.answer;
+                    if let Some(answer) = fed.answer {
+                        let Some(flight) = self.flight.take() else {
+                            bail!("an answer came without a request");
+                        };
+                        if flight.sent < flight.whole {
+                            bail!("the request was answered before it was sent whole");
+                        }
+                        received.closing = answer.close;
+                        received.answer =
+                            Some(work.check(flight.index, answer.status, answer.body_bytes));
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("reading failed"),
             }
-        }
-        if received.answer.is_some() && self.flight.is_some_and(|flight| flight.sent < flight.whole)
-        {
-            bail!("the request was answered before it was sent whole");
         }
         Ok(received)
     }

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
-use super::{Limit, Outcome, Plan, connection::Connection, pace::Arrivals};
+use super::{Channel, Limit, Outcome, Plan, Work, pace::Arrivals};
 
 /// One read takes up to this many bytes; small enough for the second-level cache.
 const READ_BYTES: usize = 256 << 10;
@@ -24,7 +24,7 @@ const ERROR_LIMIT: u64 = 1_000;
 const TICK: Duration = Duration::from_millis(20);
 
 /// Runs a plan to its end.
-pub(in super::super) fn run(plan: &Plan<'_>) -> Result<Outcome> {
+pub(in super::super) fn run<W: Work>(plan: &Plan<'_, W>) -> Result<Outcome> {
     let mut generator = Generator::new(plan)?;
     let mut events = Events::with_capacity(1024);
     generator.fill(Instant::now());
@@ -46,10 +46,20 @@ pub(in super::super) fn run(plan: &Plan<'_>) -> Result<Outcome> {
     Ok(generator.finish())
 }
 
-struct Generator<'a> {
-    plan: &'a Plan<'a>,
+/// The request a connection is busy with.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    /// Its place in the work list.
+    index: usize,
+    /// When it was due.
+    due: Instant,
+}
+
+struct Generator<'a, W: Work> {
+    plan: &'a Plan<'a, W>,
     poll: Poll,
-    connections: Vec<Connection>,
+    connections: Vec<W::Channel>,
+    flights: Vec<Option<Flight>>,
     idle: VecDeque<usize>,
     arrivals: Option<Arrivals>,
     issued: usize,
@@ -62,12 +72,12 @@ struct Generator<'a> {
     outcome: Outcome,
 }
 
-impl<'a> Generator<'a> {
-    fn new(plan: &'a Plan<'a>) -> Result<Generator<'a>> {
+impl<'a, W: Work> Generator<'a, W> {
+    fn new(plan: &'a Plan<'a, W>) -> Result<Generator<'a, W>> {
         let poll = Poll::new()?;
         let connections = (0..plan.connections)
-            .map(|slot| Connection::open(plan.address, poll.registry(), Token(slot)))
-            .collect::<Result<Vec<_>>>()?;
+            .map(|slot| W::Channel::open(plan.address, poll.registry(), Token(slot)))
+            .collect::<Result<Vec<W::Channel>>>()?;
         let start = Instant::now();
         let (measure_from, measure_to) = match plan.limit {
             Limit::Window { warm_up, measure } => {
@@ -79,6 +89,7 @@ impl<'a> Generator<'a> {
             plan,
             poll,
             idle: (0..connections.len()).collect(),
+            flights: vec![None; connections.len()],
             connections,
             arrivals: Arrivals::new(plan.pace, start),
             issued: 0,
@@ -141,7 +152,9 @@ impl<'a> Generator<'a> {
             return;
         };
         self.issued += 1;
-        if let Err(error) = self.connections[slot].send(self.plan.work, index, due) {
+        self.flights[slot] = Some(Flight { index, due });
+        if let Err(error) = self.connections[slot].send(self.plan.work, index) {
+            self.flights[slot] = None;
             self.count_error(&error);
             self.answered += 1;
             if let Err(error) = self.replace(slot) {
@@ -157,7 +170,7 @@ impl<'a> Generator<'a> {
         if writable {
             connection.send_on(self.plan.work)?;
         }
-        let received = connection.receive(&mut self.buffer)?;
+        let received = connection.receive(self.plan.work, &mut self.buffer)?;
         if received.closed {
             return self.reconnect(slot);
         }
@@ -172,16 +185,12 @@ impl<'a> Generator<'a> {
         let Some(answer) = received.answer else {
             return Ok(());
         };
-        let Some(flight) = self.connections[slot].flight.take() else {
+        let Some(flight) = self.flights[slot].take() else {
             bail!("an answer came without a request");
         };
         self.answered += 1;
         self.last_answer = now;
-        match self
-            .plan
-            .work
-            .check(flight.index, answer.status, answer.body_bytes)
-        {
+        match answer {
             Err(text) => self.count_error(&anyhow::Error::msg(text)),
             Ok(()) if measured => {
                 self.outcome.requests += 1;
@@ -191,7 +200,7 @@ impl<'a> Generator<'a> {
             }
             Ok(()) => {}
         }
-        if answer.close {
+        if received.closing {
             self.replace(slot)?;
         }
         match self.arrivals {
@@ -203,10 +212,9 @@ impl<'a> Generator<'a> {
 
     /// The server closed a connection: opens it anew and sends again what had no answer.
     fn reconnect(&mut self, slot: usize) -> Result<()> {
-        let flight = self.connections[slot].flight;
         self.replace(slot)?;
-        match flight {
-            Some(flight) => self.connections[slot].send(self.plan.work, flight.index, flight.due),
+        match self.flights[slot] {
+            Some(flight) => self.connections[slot].send(self.plan.work, flight.index),
             None => Ok(()),
         }
     }
@@ -217,14 +225,14 @@ impl<'a> Generator<'a> {
             bail!("the server closes connections instead of answering");
         }
         self.connections[slot] =
-            Connection::open(self.plan.address, self.poll.registry(), Token(slot))?;
+            W::Channel::open(self.plan.address, self.poll.registry(), Token(slot))?;
         Ok(())
     }
 
     /// A connection broke: counts its request as an error and replaces it.
     fn fail(&mut self, slot: usize, error: &anyhow::Error) -> Result<()> {
         self.count_error(error);
-        if self.connections[slot].flight.take().is_some() {
+        if self.flights[slot].take().is_some() {
             self.answered += 1;
             self.idle.push_back(slot);
         }

@@ -1,20 +1,23 @@
-//! The load generator: one thread, many HTTP/1.1 connections, requests built beforehand.
+//! The load generator: one thread, many connections (HTTP/1.1, or gRPC over HTTP/2), requests built beforehand.
 //!
-//! Not a general HTTP client: no pipelining, no chunked bodies, no redirects; an answer without Content-Length counts
-//! as an error. One request is in flight per connection. Closed loop: a connection sends its next request when the
+//! Not a general client: over HTTP/1.1 no pipelining, no chunked bodies, no redirects, and an answer without
+//! Content-Length counts as an error. One request is in flight per connection. Closed loop: a connection sends its next request when the
 //! answer to the last one is complete. Open loop: requests are due at times drawn beforehand (Poisson), latency counts
 //! from the due time, so a stalled server cannot hide its queue. The kernel's work for the client side runs on the
 //! generator's core too; [`Outcome`] is read beside both sides' processor time to see which of them was the limit.
 
 mod connection;
 mod generator;
+pub(super) mod grpc;
 mod pace;
 mod response;
 mod work;
 
 use std::{net::SocketAddr, time::Duration};
 
+use anyhow::Result;
 use hdrhistogram::Histogram;
+use mio::{Registry, Token};
 
 pub(super) use generator::run;
 pub(super) use pace::Pace;
@@ -35,15 +38,55 @@ pub(super) enum Limit {
     Once,
 }
 
+/// Requests in order, of one protocol.
+pub(super) trait Work: Sized {
+    /// A connection that speaks the protocol.
+    type Channel: Channel<Self>;
+
+    /// The place in the list of the request with this running number; `None` behind the end.
+    fn index(&self, number: usize) -> Option<usize>;
+
+    /// Body bytes an upload carries; 0 for reads, whose bytes are counted as they arrive.
+    fn upload_bytes(&self, index: usize) -> u64;
+}
+
+/// One connection. Sockets are edge-triggered: each call goes on until it is done or the kernel says "not now".
+pub(super) trait Channel<W>: Sized {
+    /// Connects and registers.
+    fn open(address: SocketAddr, registry: &Registry, token: Token) -> Result<Self>;
+
+    /// Begins a request and sends what the socket takes.
+    fn send(&mut self, work: &W, index: usize) -> Result<()>;
+
+    /// Sends more of the request under way.
+    fn send_on(&mut self, work: &W) -> Result<()>;
+
+    /// Reads until the answer is complete or the socket is empty, and checks a complete answer.
+    fn receive(&mut self, work: &W, buffer: &mut [u8]) -> Result<Received>;
+}
+
+/// What reading gave.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Received {
+    /// Body bytes of the answer read now.
+    body_bytes: u64,
+    /// The answer once it is complete: right, or what is wrong with it.
+    answer: Option<Result<(), String>>,
+    /// The server closed the connection before it answered anything.
+    closed: bool,
+    /// The server will close the connection after this answer.
+    closing: bool,
+}
+
 /// One run.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+pub(super) struct Plan<'a, W = WorkList<'a>> {
     /// Where the server listens.
     pub(super) address: SocketAddr,
     /// Connections kept open.
     pub(super) connections: usize,
     /// What is asked.
-    pub(super) work: &'a WorkList<'a>,
+    pub(super) work: &'a W,
     /// When it is asked.
     pub(super) pace: Pace,
     /// When to stop.

@@ -4,7 +4,11 @@
 
 use std::{io::IoSlice, net::SocketAddr, ops::Range};
 
-use super::super::corpus::{Blob, Payload, Tail};
+use super::{
+    super::corpus::{Blob, Payload, Tail},
+    Work,
+    connection::Connection,
+};
 
 /// What is asked of each blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,17 +84,6 @@ impl<'a> WorkList<'a> {
         });
     }
 
-    /// The place in the list of the request with this running number; `None` behind the end.
-    pub(super) const fn index(&self, number: usize) -> Option<usize> {
-        if number < self.jobs.len() {
-            Some(number)
-        } else if self.repeat && !self.jobs.is_empty() {
-            Some(number % self.jobs.len())
-        } else {
-            None
-        }
-    }
-
     /// The pieces of a request: head, shared body, own body. The last two are empty for reads.
     pub(super) fn pieces(&self, index: usize) -> [&[u8]; 3] {
         let job = &self.jobs[index];
@@ -121,14 +114,6 @@ impl<'a> WorkList<'a> {
         self.pieces(index).iter().map(|piece| piece.len()).sum()
     }
 
-    /// Body bytes an upload carries; 0 for reads, whose bytes are counted as they arrive.
-    pub(super) fn upload_bytes(&self, index: usize) -> u64 {
-        match self.method {
-            Method::Put => self.jobs[index].length,
-            Method::Get | Method::Miss => 0,
-        }
-    }
-
     /// Checks an answer.
     ///
     /// # Errors
@@ -146,6 +131,27 @@ impl<'a> WorkList<'a> {
             "{:?} of {} bytes was answered with status {status} and {body_bytes} bytes",
             self.method, self.jobs[index].length
         ))
+    }
+}
+
+impl Work for WorkList<'_> {
+    type Channel = Connection;
+
+    fn index(&self, number: usize) -> Option<usize> {
+        if number < self.jobs.len() {
+            Some(number)
+        } else if self.repeat && !self.jobs.is_empty() {
+            Some(number % self.jobs.len())
+        } else {
+            None
+        }
+    }
+
+    fn upload_bytes(&self, index: usize) -> u64 {
+        match self.method {
+            Method::Put => self.jobs[index].length,
+            Method::Get | Method::Miss => 0,
+        }
     }
 }
 

@@ -1,0 +1,57 @@
+//! Units of figures, and goals: which way of a figure is the better one.
+
+use super::subject::Subject;
+
+/// Unit of a row's figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Requests per second.
+    PerSecond,
+    /// Seconds.
+    Seconds,
+    /// Bytes per entry held.
+    BytesPerEntry,
+    /// MiB of memory.
+    Mib,
+    /// Microseconds.
+    Micros,
+    /// MiB of payload per second.
+    MibPerSecond,
+}
+
+impl Unit {
+    /// Whether a larger figure is the better one.
+    pub(super) fn more_is_better(self) -> bool {
+        matches!(self, Unit::PerSecond | Unit::MibPerSecond)
+    }
+
+    /// Its name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Unit::PerSecond => "/s",
+            Unit::Seconds => "s",
+            Unit::BytesPerEntry => "bytes per entry",
+            Unit::Mib => "MiB",
+            Unit::Micros => "µs",
+            Unit::MibPerSecond => "MiB/s",
+        }
+    }
+}
+
+/// What a row is to reach: at least (rates) or at most (everything else, and every figure beside the value).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Goal {
+    /// As a ratio to this subject; `None` for the figure itself.
+    pub(super) against: Option<Subject>,
+    /// The bound.
+    pub(super) bound: f64,
+    /// The figure that is meant, by its name among those beside a sample; `None` for the sample's value.
+    pub(super) figure: Option<&'static str>,
+}
+
+impl Goal {
+    /// Whether a larger figure is the better one, in a row of this unit.
+    pub(super) fn more_is_better(&self, unit: Unit) -> bool {
+        self.figure.is_none() && unit.more_is_better()
+    }
+}
