@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use zimcache_auth::{Anonymous, Authenticator, Sources};
-use zimcache_config::{LimitsConfig, Namespaces, namespaces::ANY};
+use zimcache_config::{AssetsConfig, LimitsConfig, Namespaces, namespaces::ANY};
 use zimcache_store::Retention;
 use zimcache_types::Namespace;
 
@@ -21,6 +21,8 @@ pub struct Policy {
     pub namespaces: Namespaces,
     /// How many requests are answered.
     pub limits: LimitsConfig,
+    /// What may be fetched from elsewhere.
+    pub assets: AssetsConfig,
     /// Origins whose pages a browser may let use the cache.
     pub cors_origins: Vec<String>,
     /// Log every request.
@@ -37,6 +39,7 @@ impl Default for Policy {
             }),
             namespaces: Namespaces::default(),
             limits: LimitsConfig::default(),
+            assets: AssetsConfig::default(),
             cors_origins: Vec::new(),
             access_log: false,
         }

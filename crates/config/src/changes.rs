@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use crate::ServeConfig;
 
 /// Settings, or sections ending in a dot, that take effect without a restart.
-const LIVE: [&str; 7] = [
+const LIVE: [&str; 8] = [
+    "assets.",
     "auth.",
     "limits.",
     "namespaces.",

@@ -4,6 +4,7 @@
 //! builders take. Layering is defaults < file < environment < flags ([`load`]); no other crate reads the environment
 //! ([`Environment`]). No type of an async runtime or of HTTP appears here.
 
+pub mod assets;
 pub mod auth;
 pub mod changes;
 pub mod environment;
@@ -22,7 +23,9 @@ pub mod secret;
 pub mod serve;
 pub mod store;
 pub mod tls;
+pub mod url_prefix;
 
+pub use assets::AssetsConfig;
 pub use auth::{AnonymousPolicy, AuthConfig, UserScope};
 pub use changes::Changes;
 pub use environment::Environment;
@@ -39,3 +42,4 @@ pub use secret::Secret;
 pub use serve::ServeConfig;
 pub use store::{Compression, EvictionPolicy, StoreConfig};
 pub use tls::{TlsConfig, TlsVersion};
+pub use url_prefix::{UrlPrefix, UrlPrefixError};

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use crate::{
-    AuthConfig, Field, GatewayConfig, LimitsConfig, LogConfig, ServeConfig, StoreConfig, TlsConfig,
-    load::ALIASES,
+    AssetsConfig, AuthConfig, Field, GatewayConfig, LimitsConfig, LogConfig, ServeConfig,
+    StoreConfig, TlsConfig, load::ALIASES,
 };
 
 const INTRODUCTION: &str = "\
@@ -49,6 +49,7 @@ pub fn render() -> String {
         ("`[auth]`", AuthConfig::FIELDS),
         ("`[tls]`", TlsConfig::FIELDS),
         ("`[limits]`", LimitsConfig::FIELDS),
+        ("`[assets]`", AssetsConfig::FIELDS),
     ];
     for (title, fields) in sections {
         page.push_str(&render_section(title, fields));

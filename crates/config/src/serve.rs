@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use crate::{
-    AuthConfig, GatewayConfig, LimitsConfig, LogConfig, Namespaces, StoreConfig, TlsConfig,
+    AssetsConfig, AuthConfig, GatewayConfig, LimitsConfig, LogConfig, Namespaces, StoreConfig,
+    TlsConfig,
     field::{Field, settings},
     namespaces,
     problem::{Checks, Problems},
@@ -38,6 +39,8 @@ settings! {
         tls: TlsConfig;
         /// How many requests are answered.
         limits: LimitsConfig;
+        /// What may be fetched from elsewhere.
+        assets: AssetsConfig;
         /// The namespaces there are; empty: any.
         namespaces: Namespaces;
     }
@@ -57,6 +60,7 @@ impl ServeConfig {
             AuthConfig::FIELDS,
             TlsConfig::FIELDS,
             LimitsConfig::FIELDS,
+            AssetsConfig::FIELDS,
         ];
         sections.into_iter().flatten()
     }

@@ -230,6 +230,11 @@ fn values_out_of_bounds_are_refused_with_what_is_accepted() {
         ),
         ("bind = ['localhost']", "bind", "127.0.0.1"),
         ("storage = ''", "storage", "the path of a folder"),
+        (
+            "[assets]\nfetch-from = ['github.com']",
+            "assets.fetch-from",
+            "https://github.com/",
+        ),
         ("log = 5", "log", "accepted"),
         ("port = { number = 5 }", "port.number", "accepted"),
     ];

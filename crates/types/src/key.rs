@@ -32,11 +32,13 @@ pub enum EntryKind {
     Polykit = 11,
     /// Metro's artifacts, as Plasma serves them; the key is hex.
     Metro = 12,
+    /// What is known under a URI (Remote Asset API); the key is a hash of the URI and what was said of it.
+    Asset = 13,
 }
 
 impl EntryKind {
     /// Every kind, in number order.
-    pub const ALL: [EntryKind; 13] = [
+    pub const ALL: [EntryKind; 14] = [
         EntryKind::Internal,
         EntryKind::ActionResult,
         EntryKind::Ccache,
@@ -50,6 +52,7 @@ impl EntryKind {
         EntryKind::Builder,
         EntryKind::Polykit,
         EntryKind::Metro,
+        EntryKind::Asset,
     ];
 
     /// The number on disk.
@@ -78,6 +81,7 @@ impl EntryKind {
             EntryKind::Builder => "builder",
             EntryKind::Polykit => "polykit",
             EntryKind::Metro => "metro",
+            EntryKind::Asset => "asset",
         }
     }
 }

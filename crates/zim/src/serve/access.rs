@@ -26,6 +26,7 @@ pub(super) fn policy(
         authenticator: Authenticator::new(sources(&config.auth, environment, local_only)?),
         namespaces: config.namespaces.clone(),
         limits: config.limits.clone(),
+        assets: config.assets.clone(),
         cors_origins: config.gateway.cors_origins.clone(),
         access_log: config.gateway.access_log,
     })
