@@ -9,6 +9,12 @@ mod bytestream_read;
 #[cfg(test)]
 mod bytestream_write;
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
+mod health;
+#[cfg(test)]
+mod reflection;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 #[path = "../wire/support.rs"]

@@ -87,7 +87,8 @@ impl Server {
         Server::of(stores, store, Policy::default(), |_| {}).await
     }
 
-    async fn of(
+    /// A server over any stores.
+    pub(crate) async fn of(
         stores: Stores,
         store: MemoryStore,
         policy: Policy,
