@@ -4,7 +4,7 @@
 //! output base, hence its own Bazel server; the server is shut down when the workspace goes.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;

@@ -11,6 +11,7 @@
 
 mod actions_cache;
 mod bazel;
+mod bazel_grpc;
 mod builder;
 mod ccache;
 mod churn;
@@ -20,6 +21,7 @@ mod damage;
 mod exchanges;
 mod full_disk;
 mod gradle;
+mod grpcreadclient;
 mod h2spec;
 mod hostile;
 mod maven;
