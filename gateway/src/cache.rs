@@ -1,24 +1,22 @@
-//! The domain operations that every dialect calls: blobs and entries; those on action results are in `action_results`.
+//! The domain operations that every dialect calls: blobs and entries; blobs on their way in are in `uploads`, action
+//! results in `action_results`.
 //!
 //! One set for all dialects, so that a rule (size limit, verification, completeness) is written once; the rights of the
-//! caller are checked in front of it (`room`). No HTTP type and no status below this line. Invariants: a body is
-//! always verified, also when the blob exists; bytes that fail verification are a miss for the client and an alarm for us.
+//! caller are checked in front of it (`room`). No HTTP type and no status below this line. Invariant: bytes that fail
+//! verification are a miss for the client and an alarm for us.
 
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use zimcache_store::{
-    self as store, BlobStore, ByteRange, CreateOptions, Entry, EntryInfo, EntryMeta, EntryStore,
-    Precondition, Reader, Touch,
+    self as store, BlobStore, ByteRange, Entry, EntryInfo, EntryMeta, EntryStore, Precondition,
+    Reader, Touch,
 };
 use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Hash, Namespace};
 
 use crate::{Error, error::Result, functions::Functions};
 
-/// Bodies up to this size are kept until their digest verified, to be tried under the other hash functions that have
-/// hashes of the same length.
-const KEPT_BYTES: usize = 1 << 20;
 /// Values up to this size are read into memory without queueing.
 pub(crate) const SMALL_BYTES: u64 = 1 << 20;
 /// How many larger values may be in memory at once, over all requests.
@@ -30,7 +28,18 @@ pub trait Chunks: Send {
     fn next(&mut self) -> impl Future<Output = Option<Result<Bytes>>> + Send;
 
     /// Size of the whole body in bytes, where it is known before the first chunk.
-    fn announced_bytes(&self) -> Option<u64>;
+    fn announced_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Of an upload that can be taken up again: so many bytes of the value are held, and the next chunk is to continue
+    /// there.
+    ///
+    /// # Errors
+    /// When the body begins behind that.
+    fn begin_at(&mut self, _held: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The name of a blob, as a client gave it.
@@ -88,12 +97,12 @@ impl Cache {
         named: &Named,
         range: ByteRange,
     ) -> Result<Option<Reader>> {
-        let mut readings = self.readings(namespace, named);
+        let readings = self.readings(namespace, named);
         if readings.clone().any(|digest| digest.is_empty_blob()) {
             let range = range.resolve(0)?;
             return Ok(Some(Reader::from_bytes_range(&Bytes::new(), range)));
         }
-        while let Some(digest) = readings.next() {
+        for digest in readings {
             let hash = digest.hash;
             let opened = self.blobs.open(namespace, &digest, range).await;
             if let Some(reader) = alarm(opened, &hash)? {
@@ -102,48 +111,6 @@ impl Cache {
             }
         }
         Ok(None)
-    }
-
-    /// Stores a blob. A hash whose function is not certain is right when any that has hashes of its length gives it: the
-    /// likeliest one in this namespace verifies while the body streams, and a body of up to 1 MiB is tried under the
-    /// others.
-    ///
-    /// # Errors
-    /// `Invalid` when the body has another hash or size or is cut short, `TooLarge`, `Timeout`, `OutOfSpace`,
-    /// `Unavailable`.
-    pub async fn put_blob(
-        &self,
-        namespace: &Namespace,
-        named: &Named,
-        lease: bool,
-        body: &mut impl Chunks,
-    ) -> Result<()> {
-        self.check_size(named.digest.size_bytes)?;
-        let mut readings = self.readings(namespace, named);
-        let likeliest = readings.next().unwrap_or(named.digest);
-        let mut kept = Kept::default();
-        let mut writer = self.create_blob(namespace, likeliest, lease).await?;
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
-            kept.push(&chunk);
-            writer.write(chunk).await?;
-        }
-        let Err(failure) = writer.commit().await else {
-            self.functions.learn(namespace, likeliest.hash.function());
-            return Ok(());
-        };
-        let chunks = kept.after(&failure).ok_or(failure)?;
-        for digest in readings {
-            let mut writer = self.create_blob(namespace, digest, lease).await?;
-            for chunk in &chunks {
-                writer.write(chunk.clone()).await?;
-            }
-            if settled(writer.commit().await)? {
-                self.functions.learn(namespace, digest.hash.function());
-                return Ok(());
-            }
-        }
-        Err(Error::WrongHash)
     }
 
     /// For each blob whether it is absent; what is present is leased. One batch, and one more for names whose function
@@ -176,7 +143,7 @@ impl Cache {
     }
 
     /// The digests that a name may mean, likeliest first.
-    fn readings(
+    pub(crate) fn readings(
         &self,
         namespace: &Namespace,
         named: &Named,
@@ -277,21 +244,7 @@ impl Cache {
         self.large_values.acquire().await.ok()
     }
 
-    async fn create_blob(
-        &self,
-        namespace: &Namespace,
-        digest: Digest,
-        lease: bool,
-    ) -> Result<Box<dyn store::BlobWriter>> {
-        let options = CreateOptions {
-            limit_bytes: Some(self.max_value_bytes),
-            lease,
-            ..CreateOptions::default()
-        };
-        Ok(self.blobs.create(namespace, &digest, options).await?)
-    }
-
-    fn check_size(&self, size: Option<u64>) -> Result<()> {
+    pub(crate) fn check_size(&self, size: Option<u64>) -> Result<()> {
         let limit = self.max_value_bytes;
         if size.is_some_and(|size| size > limit) {
             return Err(Error::TooLarge { limit });
@@ -318,38 +271,5 @@ pub(crate) fn alarm<T>(
             Ok(None)
         }
         other => Ok(other?),
-    }
-}
-
-/// The chunks of a body that is still small enough to be tried again.
-#[derive(Debug, Default)]
-struct Kept {
-    chunks: Vec<Bytes>,
-    bytes: usize,
-}
-
-impl Kept {
-    fn push(&mut self, chunk: &Bytes) {
-        self.bytes = self.bytes.saturating_add(chunk.len());
-        if self.bytes <= KEPT_BYTES {
-            self.chunks.push(chunk.clone());
-        } else {
-            self.chunks = Vec::new();
-        }
-    }
-
-    /// All chunks, when the failure was the hash and nothing had to be let go.
-    fn after(self, failure: &store::Error) -> Option<Vec<Bytes>> {
-        let wrong_hash = matches!(failure, store::Error::DigestMismatch { .. });
-        (wrong_hash && self.bytes <= KEPT_BYTES).then_some(self.chunks)
-    }
-}
-
-/// Whether a commit succeeded; a wrong hash only means no.
-fn settled(committed: store::Result<u64>) -> Result<bool> {
-    match committed {
-        Ok(_) => Ok(true),
-        Err(store::Error::DigestMismatch { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }

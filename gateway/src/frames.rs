@@ -4,14 +4,23 @@
 //! refused. Not here: frames as they are stored (`node`), and dialects whose bodies are compressed as a whole.
 //! Source: RFC 8878.
 
-use bytes::Bytes;
+use std::fmt;
+
+use bytes::{Buf as _, Bytes};
 use zimcache_telemetry::task;
-use zstd::zstd_safe::DParameter;
+use zstd::{
+    stream::raw::{Decoder, InBuffer, Operation as _, OutBuffer},
+    zstd_safe::DParameter,
+};
 
 /// Largest window accepted, as a power of two: what RFC 8878 asks every decoder to take.
 pub(crate) const WINDOW_LOG_MAX: u32 = 23;
-/// Larger data is unpacked on a thread that may take its time.
-const AT_ONCE_BYTES: usize = 256 << 10;
+/// Larger data is unpacked on a thread that may take its time, or piece by piece.
+pub(crate) const AT_ONCE_BYTES: usize = 256 << 10;
+/// Most bytes unpacked at a time: some hundred microseconds.
+const PIECE_BYTES: u64 = 128 << 10;
+/// Bytes that frames may take beyond twice their content, for what they are in and what says nothing.
+const SPARE_BYTES: u64 = 64 << 10;
 
 /// How a frame begins, with its size in four bytes and all of it as the window.
 const HEAD: [u8; 5] = [0x28, 0xb5, 0x2f, 0xfd, 0xa0];
@@ -48,6 +57,89 @@ fn unpack_now(packed: &[u8], size: usize) -> Option<Bytes> {
     // The result has a capacity of `size`, so more than that is an error.
     let unpacked = decompressor.decompress(packed, size).ok()?;
     (unpacked.len() == size).then(|| unpacked.into())
+}
+
+/// Most bytes in which so many may travel.
+pub(crate) const fn most_packed(size: u64) -> u64 {
+    size.saturating_mul(2).saturating_add(SPARE_BYTES)
+}
+
+/// The bytes are no frames, or not of what they were to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// Frames that are unpacked while they arrive. Takes a window of memory, so as many may be there as have permission.
+pub(crate) struct Unpacking {
+    decoder: Decoder<'static>,
+    packed: Bytes,
+    /// Most bytes that may still go in.
+    packed_left: u64,
+    /// Bytes that are still to come out.
+    left: u64,
+    is_inside: bool,
+    holds_more: bool,
+}
+
+impl Unpacking {
+    /// Frames of so many bytes; `None` when there is no memory.
+    pub(crate) fn new(size: u64) -> Option<Unpacking> {
+        let mut decoder = Decoder::new().ok()?;
+        let window = DParameter::WindowLogMax(WINDOW_LOG_MAX);
+        decoder.set_parameter(window).ok()?;
+        Some(Unpacking {
+            decoder,
+            packed: Bytes::new(),
+            packed_left: most_packed(size),
+            left: size,
+            is_inside: false,
+            holds_more: false,
+        })
+    }
+
+    /// Adds what arrived. The pieces of what came before have been taken.
+    pub(crate) fn push(&mut self, packed: Bytes) -> Result<(), Malformed> {
+        let left = self.packed_left.checked_sub(packed.len() as u64);
+        self.packed_left = left.ok_or(Malformed)?;
+        self.packed = packed;
+        Ok(())
+    }
+
+    /// The next piece of what arrived; `None` when more has to arrive first.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
+        while !self.packed.is_empty() || self.holds_more {
+            // One byte more than there may be shows that there is more.
+            let mut piece = Vec::with_capacity(PIECE_BYTES.min(self.left + 1) as usize);
+            let mut input = InBuffer::around(&self.packed);
+            let mut output = OutBuffer::around(&mut piece);
+            let run = self.decoder.run(&mut input, &mut output);
+            let expected = run.map_err(|_| Malformed)?;
+            let taken = input.pos();
+            self.packed.advance(taken);
+            self.is_inside = expected > 0;
+            self.holds_more = self.is_inside && piece.len() == piece.capacity();
+            let left = self.left.checked_sub(piece.len() as u64);
+            self.left = left.ok_or(Malformed)?;
+            if !piece.is_empty() {
+                return Ok(Some(piece.into()));
+            }
+            if taken == 0 {
+                self.holds_more = false;
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether everything has come out, and the last frame is whole.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.left == 0 && !self.is_inside
+    }
+}
+
+impl fmt::Debug for Unpacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unpacking({} bytes left)", self.left)
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub mod signing;
 mod socket;
 mod status;
 pub mod tls;
+pub mod uploads;
 mod watch;
 
 use std::{
@@ -62,8 +63,13 @@ pub use signing::SigningKey;
 pub use tls::{Tls, TlsError};
 
 use crate::{
-    cache::Cache, connection::Protocols, connections::Connections, history::History,
-    metrics::Metrics, policy::InForce, protocol::actions_cache,
+    cache::Cache,
+    connection::Protocols,
+    connections::Connections,
+    history::History,
+    metrics::Metrics,
+    policy::InForce,
+    protocol::{actions_cache, reapi::bytestream},
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
@@ -104,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) actions: actions_cache::State,
     /// Messages of calls that are in memory whole.
     pub(crate) messages: grpc::Budget,
+    /// Writes that can be taken up again.
+    pub(crate) writes: bytestream::Writes,
     pub(crate) started: Instant,
     /// Requests in the access log so far.
     pub(crate) logged: AtomicU64,
@@ -126,6 +134,7 @@ impl Gateway {
             unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
             actions: actions_cache::State::default(),
             messages: grpc::Budget::default(),
+            writes: bytestream::Writes::default(),
             started: Instant::now(),
             logged: AtomicU64::new(1),
             config,

@@ -13,6 +13,7 @@ use crate::{
     action_results::{ActionResult, Form, Updated},
     cache::{Cache, Chunks, Named},
     error::Result,
+    uploads::Put,
 };
 
 /// Where the caller's rights come from.
@@ -113,12 +114,19 @@ impl<'a> Room<'a> {
     pub(crate) async fn put_blob(
         &self,
         named: &Named,
-        lease: bool,
+        put: Put<'_>,
         body: &mut impl Chunks,
     ) -> Result<()> {
         self.require(Scope::Write)?;
-        let put = self.cache.put_blob(&self.namespace, named, lease, body);
+        let put = self.cache.put_blob(&self.namespace, named, put, body);
         put.await
+    }
+
+    /// How much of an interrupted upload is held; see [`Cache::held_bytes`].
+    pub(crate) async fn held_bytes(&self, named: &Named, resume_as: &str) -> Result<u64> {
+        self.require(Scope::Write)?;
+        let held = self.cache.held_bytes(&self.namespace, named, resume_as);
+        held.await
     }
 
     /// Removes a blob; see [`Cache::delete_blob`].

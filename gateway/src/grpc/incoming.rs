@@ -73,7 +73,7 @@ pub(crate) struct Progress {
     held: Rope,
     /// Bytes of the message begun that have not been taken.
     left: usize,
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<'a> Messages<'a> {
@@ -127,8 +127,8 @@ impl<'a> Messages<'a> {
 
     /// Takes so many bytes of the message begun, whole. They count against the budget until this is done again.
     pub(crate) async fn take_whole(&mut self, length: usize) -> Outcome<Rope> {
-        self.progress._permit = None;
-        self.progress._permit = self.budget.take(length).await;
+        drop(self.progress.permit.take());
+        self.progress.permit = self.budget.take(length).await;
         let mut taken = Rope::default();
         while taken.len() < length {
             taken.push(self.piece(length - taken.len()).await?);
@@ -167,11 +167,11 @@ impl<'a> Messages<'a> {
         if self.progress.left == 0 {
             return Ok(None);
         }
-        let (number, wire_type) = self.varint(|held| decode_key(held)).await?;
+        let (number, wire_type) = self.varint(decode_key).await?;
         let value = match wire_type {
-            WireType::Varint => Value::Number(self.varint(|held| decode_varint(held)).await?),
+            WireType::Varint => Value::Number(self.varint(decode_varint).await?),
             WireType::LengthDelimited => {
-                let length = self.varint(|held| decode_varint(held)).await?;
+                let length = self.varint(decode_varint).await?;
                 if length > self.progress.left as u64 {
                     return Err(malformed());
                 }

@@ -32,6 +32,7 @@ use crate::{
     respond,
     room::Room,
     status,
+    uploads::Put,
 };
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
@@ -108,7 +109,7 @@ async fn blob(call: Call<'_>, room: &Room<'_>, hash: &Hash, key: &str) -> Result
     match call.head.method {
         Method::PUT => {
             let named = Named::bare(*hash, call.upload.announced_bytes());
-            let stored = room.put_blob(&named, false, call.upload);
+            let stored = room.put_blob(&named, Put::default(), call.upload);
             stored.await.map(|()| respond::done())
         }
         Method::DELETE => Ok(respond::deleted(room.delete_blob(hash).await?)),

@@ -21,6 +21,7 @@ use crate::{
     call::Call,
     error::Result,
     respond, status,
+    uploads::Put,
 };
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
@@ -50,7 +51,7 @@ pub(crate) async fn answer(route: Route<'_>, call: Call<'_>) -> Result<Response<
     match call.head.method {
         Method::PUT => {
             let named = Named::bare(hash, call.upload.announced_bytes());
-            let stored = room.put_blob(&named, false, call.upload);
+            let stored = room.put_blob(&named, Put::default(), call.upload);
             stored.await.map(|()| respond::done())
         }
         Method::DELETE => Ok(respond::deleted(room.delete_blob(&hash).await?)),

@@ -24,6 +24,7 @@ use crate::{
     frames,
     grpc::{self, Messages, Outcome, Pieces, Status},
     room::Room,
+    uploads::Put,
 };
 
 /// Most bytes of data in a batch: what clients with a limit of 4 MiB for a message can take, digests included.
@@ -78,7 +79,8 @@ async fn try_store(
         Ok(Compressor::Zstd) => unpacked(&named, blob.data.clone()).await?,
         _ => return Err(Status::invalid("only zstd is a compressor of this server")),
     };
-    room.put_blob(&named, true, &mut Held::new(data)).await?;
+    room.put_blob(&named, Put::LEASED, &mut Held::new(data))
+        .await?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@
 
 mod action_cache;
 mod batch;
-mod bytestream;
+pub(crate) mod bytestream;
 mod capabilities;
 mod cas;
 mod digests;
@@ -103,6 +103,7 @@ calls! {
     BatchReadBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchReadBlobs", batch::read, Get;
     Read = "google.bytestream.ByteStream" / "Read", bytestream::read, Get;
     Write = "google.bytestream.ByteStream" / "Write", bytestream::write, Put;
+    QueryWriteStatus = "google.bytestream.ByteStream" / "QueryWriteStatus", bytestream::query, Head;
     HealthCheck = "grpc.health.v1.Health" / "Check", health::check, Other;
     HealthList = "grpc.health.v1.Health" / "List", health::list, Other;
     HealthWatch = "grpc.health.v1.Health" / "Watch", health::watch, Other;

@@ -5,7 +5,10 @@
 //! there. Invariants: the first message names what is written, and none names anything else; every offset is the first
 //! one and what was sent since; nothing follows the message that says it is the last.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use crate::grpc::{Messages, Outcome, Progress, Rope, Status, Value};
 
@@ -16,6 +19,8 @@ const FINISH: u32 = 3;
 const DATA: u32 = 10;
 /// Longest name that is read.
 const MOST_NAME_BYTES: usize = 16 << 10;
+/// How long a client may take to close its stream, if it waits for our answer first.
+const END_GRACE: Duration = Duration::from_millis(250);
 
 /// What a message says beside its data.
 #[derive(Debug, Default)]
@@ -187,10 +192,10 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// `INVALID_ARGUMENT` when something does.
     pub(super) async fn end(&mut self) -> Outcome<()> {
-        match self.messages.begin().await {
-            Ok(Some(_)) => Err(Status::invalid("a message follows the last one")),
+        match timeout(END_GRACE, self.messages.begin()).await {
+            Ok(Ok(Some(_))) => Err(Status::invalid("a message follows the last one")),
             // The write is done, however its connection goes on.
-            Ok(None) | Err(_) => Ok(()),
+            Ok(Ok(None) | Err(_)) | Err(_) => Ok(()),
         }
     }
 
