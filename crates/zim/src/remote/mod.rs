@@ -1,9 +1,11 @@
-//! A running server, as seen from a command: HTTP/1.1 requests in clear or over TLS, with the user's token.
+//! A running server, as seen from a command: HTTP/1.1 requests in clear or over TLS, with the user's token; gRPC where a
+//! build tool speaks it.
 //!
 //! Invariants: answers that are taken whole are bounded; a status that was not asked for is a failure that says what to
 //! do, with the server's own words; nothing waits for ever on a server that went silent while it sends a body; the
 //! token is sent to the URL's server alone, redirects are not followed.
 
+mod calls;
 mod outgoing;
 mod tls;
 
@@ -24,7 +26,7 @@ use tokio::{
 };
 use zimcache_types::Namespace;
 
-pub(crate) use self::outgoing::Outgoing;
+pub(crate) use self::{calls::Called, outgoing::Outgoing};
 use crate::{
     error::{Error, Result},
     settings::Endpoint,
@@ -34,6 +36,13 @@ use crate::{
 const ANSWER_BYTES: usize = 4 << 20;
 /// How long a body may pause between two pieces.
 const STALL: Duration = Duration::from_mins(1);
+
+/// Which HTTP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
 
 /// A server by its URL.
 #[derive(Debug)]
@@ -56,9 +65,18 @@ pub(crate) struct Answer {
 impl Server {
     /// A server at a URL such as `https://cache.example`; nothing is sent yet.
     pub(crate) fn at(endpoint: &Endpoint) -> Result<Server> {
+        Server::speaking(endpoint, Version::Http1)
+    }
+
+    /// The same over HTTP/2 without asking first, as gRPC wants it.
+    pub(crate) fn over_http2(endpoint: &Endpoint) -> Result<Server> {
+        Server::speaking(endpoint, Version::Http2)
+    }
+
+    fn speaking(endpoint: &Endpoint, version: Version) -> Result<Server> {
         let uri = parse_url(&endpoint.url)?;
         let is_https = uri.scheme_str() == Some("https");
-        let connector = tls::connector(is_https, endpoint.ca.as_deref())?;
+        let connector = tls::connector(is_https, endpoint.ca.as_deref(), version)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let token = endpoint.token.as_ref();
         let credentials =
@@ -73,7 +91,9 @@ impl Server {
             room: namespace.map(room_of).unwrap_or_default(),
             credentials,
             runtime: runtime.map_err(Error::Runtime)?,
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new())
+                .http2_only(version == Version::Http2)
+                .build(connector),
         })
     }
 

@@ -13,6 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
+use super::Version;
 use crate::{
     error::{Error, Result},
     output,
@@ -25,6 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn connector(
     is_https: bool,
     ca: Option<&Path>,
+    version: Version,
 ) -> Result<HttpsConnector<HttpConnector>> {
     let mut tcp = HttpConnector::new();
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -41,7 +43,11 @@ pub(super) fn connector(
     let config = config.map_err(Error::TlsClient)?;
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config);
-    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
+    let builder = builder.https_or_http();
+    Ok(match version {
+        Version::Http1 => builder.enable_http1().wrap_connector(tcp),
+        Version::Http2 => builder.enable_http2().wrap_connector(tcp),
+    })
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore> {

@@ -12,7 +12,11 @@ const ACTION_RESULT: [u8; 2] = [4 << 3, 7];
 const NO_VARIABLES: &str = "Bazel reads no variables in .bazelrc: write the token itself there.";
 
 pub(super) fn snippet(cache: &Cache) -> Snippet {
-    let mut text = format!("build --remote_cache={}\n", cache.at(""));
+    rc(cache, format!("build --remote_cache={}\n", cache.at("")))
+}
+
+/// Lines of `.bazelrc`, and one for the token.
+pub(super) fn rc(cache: &Cache, mut text: String) -> Snippet {
     let token = cache.token();
     if let Some(token) = &token {
         let line = format!("build --remote_header=\"Authorization=Bearer {token}\"\n");
@@ -29,7 +33,12 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
             path: ".bazelrc",
             comment: ("# ", ""),
             merge: Merge::Block {
-                foreign: &["build --remote_cache", "common --remote_cache"],
+                foreign: &[
+                    "build --remote_cache=",
+                    "common --remote_cache=",
+                    "build --remote_instance_name",
+                    "common --remote_instance_name",
+                ],
             },
             text,
             secret: token.is_some(),

@@ -65,6 +65,11 @@ impl<'a> Probe<'a> {
         u64::from_le_bytes(first).to_string()
     }
 
+    /// The server and who calls.
+    pub(super) fn endpoint(&self) -> &'a Endpoint {
+        self.endpoint
+    }
+
     /// The namespace, where one is set.
     pub(super) fn namespace(&self) -> Option<&'a str> {
         self.endpoint.namespace.as_ref().map(Namespace::as_str)

@@ -4,7 +4,10 @@
 //! was given as a flag, or for a program that asks for variables; files that a project shares never get one.
 
 mod bazel;
+mod bazel_grpc;
+mod buck2;
 mod builder;
+mod buildstream;
 mod ccache;
 mod check;
 mod github_actions;
@@ -12,8 +15,13 @@ mod gradle;
 mod maven;
 mod metro;
 mod moon;
+mod moon_grpc;
 mod nx;
+mod pants;
 mod polykit;
+mod reapi;
+mod recc;
+mod reclient;
 mod sccache;
 mod snippet;
 mod turborepo;
@@ -61,16 +69,23 @@ macro_rules! tools {
 }
 
 tools! {
-    "bazel" [], "Bazel, over HTTP", bazel;
+    "bazel" ["bazel-http"], "Bazel, over HTTP", bazel;
+    "bazel-grpc" [], "Bazel, over gRPC", bazel_grpc;
+    "buck2" ["buck"], "Buck2", buck2;
     "builder" [], "Builder", builder;
+    "buildstream" ["bst"], "BuildStream", buildstream;
     "ccache" [], "ccache", ccache;
     "github-actions" ["gha", "sccache-gha"], "clients of the GitHub Actions cache, sccache among them", github_actions;
     "gradle" [], "Gradle", gradle;
     "maven" ["mvn"], "Maven with its build cache extension", maven;
     "metro" [], "Metro", metro;
-    "moon" [], "moon, over HTTP", moon;
+    "moon" ["moon-http"], "moon, over HTTP", moon;
+    "moon-grpc" [], "moon, over gRPC", moon_grpc;
     "nx" [], "Nx", nx;
+    "pants" [], "Pants", pants;
     "polykit" [], "Polykit", polykit;
+    "recc" [], "recc, as a cache without remote execution", recc;
+    "reclient" ["reproxy"], "reclient, as a cache without remote execution", reclient;
     "sccache" ["webdav"], "sccache, over WebDAV", sccache;
     "turborepo" ["turbo"], "Turborepo", turborepo;
     "zim" [], "zim itself", zim;
@@ -200,7 +215,7 @@ mod tests {
     fn every_tool_is_told_the_server_and_the_namespace() {
         for (name, snippet) in snippets(&private(), true) {
             let text = snippet.text();
-            assert!(text.contains("http://127.0.0.1:8080"), "{name}: {text}");
+            assert!(text.contains("127.0.0.1:8080"), "{name}: {text}");
             assert!(text.contains("team-a"), "{name}: {text}");
         }
     }

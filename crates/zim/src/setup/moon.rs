@@ -12,11 +12,15 @@ use crate::error::Result;
 const JSON: &str = "application/json";
 
 pub(super) fn snippet(cache: &Cache) -> Snippet {
+    workspace(cache, "http", cache.server(), "")
+}
+
+/// The block of `.moon/workspace.yml` for an API, with more lines about the cache.
+pub(super) fn workspace(cache: &Cache, api: &str, host: &str, more: &str) -> Snippet {
     let instance = cache.namespace.as_ref();
     let instance = instance.map_or_else(String::new, ToString::to_string);
     let mut text = format!(
-        "remote:\n  api: http\n  host: '{}'\n  cache:\n    instanceName: '{instance}'\n",
-        cache.server()
+        "remote:\n  api: {api}\n  host: '{host}'\n  cache:\n    instanceName: '{instance}'\n{more}"
     );
     let variable = cache.token_variable();
     if variable.is_some() {

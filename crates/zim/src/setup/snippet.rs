@@ -72,6 +72,23 @@ impl Cache {
     pub(super) fn is_https(&self) -> bool {
         self.url.starts_with("https:")
     }
+
+    /// Scheme, host and port: where gRPC goes, which knows no path.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.is_https() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    /// Host and port, for tools that have a scheme of their own.
+    pub(super) fn authority(&self) -> String {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        if port.is_some_and(|port| port.parse::<u16>().is_ok()) {
+            return authority.to_owned();
+        }
+        format!("{authority}:{}", if self.is_https() { 443 } else { 80 })
+    }
 }
 
 /// Where a file is.
@@ -91,6 +108,8 @@ pub(super) enum Merge {
     Block { foreign: &'static [&'static str] },
     /// Only where there is no file yet: mending XML is left to people.
     Whole,
+    /// The file is ours alone.
+    Ours,
 }
 
 /// Lines of a file.

@@ -121,38 +121,73 @@ impl Change {
 /// The file with our lines in it, or the line that is in the way.
 fn merge(part: &FilePart, before: Option<&str>, force: bool) -> Result<String, String> {
     let before = before.unwrap_or_default();
-    let Merge::Block { foreign } = part.merge else {
-        let free = before.is_empty() || before == part.text;
-        let first = before.lines().next().unwrap_or_default();
-        return if free {
-            Ok(part.text.clone())
-        } else {
-            Err(first.to_owned())
-        };
+    let foreign = match part.merge {
+        Merge::Block { foreign } => foreign,
+        Merge::Whole if !before.is_empty() && before != part.text => {
+            return Err(before.lines().next().unwrap_or_default().to_owned());
+        }
+        Merge::Whole | Merge::Ours => return Ok(part.text.clone()),
     };
     let comment = part.comment.0;
     let mut text = String::new();
-    // Lines of a foreign setting go on while a brace is open or the indentation says so.
-    let mut depth = None;
+    let mut setting = None;
     for line in outside(before) {
         let starts = foreign
             .iter()
             .any(|prefix| line.trim_start().starts_with(prefix));
-        let goes_on = depth.is_some_and(|depth| depth > 0 || line.starts_with([' ', '\t']));
+        let goes_on = setting
+            .as_ref()
+            .is_some_and(|setting: &Setting| setting.has(line));
         if !starts && !goes_on {
-            depth = None;
+            setting = None;
             text.extend([line, "\n"]);
             continue;
         }
         if !force {
             return Err(line.trim().to_owned());
         }
-        let opened = depth.unwrap_or(0) + line.matches('{').count();
-        depth = Some(opened.saturating_sub(line.matches('}').count()));
+        let begun = setting.take().unwrap_or_else(|| Setting::begun(line));
+        setting = Some(begun.with(line));
         text.extend([comment, line, "\n"]);
     }
     text.extend([comment, BEGIN, "\n", &part.text, comment, END, "\n"]);
     Ok(text)
+}
+
+/// How far a setting goes that somebody else wrote.
+enum Setting {
+    /// A section of an INI file, up to the next one.
+    Section,
+    /// While so many braces are open, or the indentation says so.
+    Braces(usize),
+}
+
+impl Setting {
+    fn begun(line: &str) -> Setting {
+        if line.starts_with('[') {
+            Setting::Section
+        } else {
+            Setting::Braces(0)
+        }
+    }
+
+    /// Whether the next line belongs to it.
+    fn has(&self, line: &str) -> bool {
+        match self {
+            Setting::Section => !line.starts_with('['),
+            Setting::Braces(open) => *open > 0 || line.starts_with([' ', '\t']),
+        }
+    }
+
+    fn with(self, line: &str) -> Setting {
+        match self {
+            Setting::Section => Setting::Section,
+            Setting::Braces(open) => {
+                let opened = open + line.matches('{').count();
+                Setting::Braces(opened.saturating_sub(line.matches('}').count()))
+            }
+        }
+    }
 }
 
 /// The lines that are not between our marks.
@@ -229,6 +264,24 @@ mod tests {
         let forced = merge(&block(), Some(before), true).unwrap();
         let kept = "# ours:\n#   deep: 1\nz = 1\n# ours {\n#  a {\n#  }\n# }\ny\n";
         assert_eq!(forced, format!("{kept}{OURS}"));
+    }
+
+    #[test]
+    fn somebody_elses_section_is_commented_out_to_its_end() {
+        let part = part(Merge::Block {
+            foreign: &["[ours]"],
+        });
+        let before = "[a]\nx = 1\n[ours]\ny = 2\n\nz = 3\n[b]\ny = 4\n";
+        assert_eq!(merge(&part, Some(before), false).unwrap_err(), "[ours]");
+        let forced = merge(&part, Some(before), true).unwrap();
+        let kept = "[a]\nx = 1\n# [ours]\n# y = 2\n# \n# z = 3\n[b]\ny = 4\n";
+        assert_eq!(forced, format!("{kept}{OURS}"));
+    }
+
+    #[test]
+    fn a_file_of_our_own_is_replaced() {
+        let ours = part(Merge::Ours);
+        assert_eq!(merge(&ours, Some("x\n"), false).unwrap(), "ours = 1\n");
     }
 
     #[test]

@@ -115,6 +115,18 @@ fn lines_are_written_once_and_changed_in_place_and_the_file_before_is_kept() {
 }
 
 #[test]
+fn the_other_way_of_the_same_tool_takes_the_place_of_the_first() {
+    let folder = Folder::new();
+    setup(&folder, &["bazel", "--write", "--url", "http://one:1"]);
+    let words = ["--write", "--url", "https://two", "--namespace", "team/a"];
+    let written = setup(&folder, &[&["bazel-grpc"][..], &words].concat());
+    assert_eq!(written.code, 0, "{}", written.err);
+    let text = fs::read_to_string(folder.path().join(".bazelrc")).unwrap();
+    let lines = "build --remote_cache=grpcs://two:443\nbuild --remote_instance_name=team/a\n";
+    assert_eq!(text, format!("# zimcache: begin\n{lines}# zimcache: end\n"));
+}
+
+#[test]
 fn somebody_elses_cache_stays_unless_forced() {
     let folder = Folder::new();
     let file = folder.path().join("home/.config/ccache/ccache.conf");
@@ -141,7 +153,16 @@ fn somebody_elses_cache_stays_unless_forced() {
 fn a_token_goes_to_files_of_the_user_alone() {
     let folder = Folder::new();
     let home = folder.path().join("home");
-    for tool in ["bazel", "ccache", "sccache", "gradle", "moon", "metro"] {
+    for tool in [
+        "bazel",
+        "ccache",
+        "sccache",
+        "gradle",
+        "moon",
+        "metro",
+        "buck2",
+        "buildstream",
+    ] {
         let written = setup(&folder, &[tool, "--write", "--token", "hush-hush"]);
         assert_eq!(written.code, 0, "{tool}: {}", written.err);
     }
@@ -149,6 +170,7 @@ fn a_token_goes_to_files_of_the_user_alone() {
         ".bazelrc",
         ".config/ccache/ccache.conf",
         ".config/sccache/config",
+        ".config/zimcache/access-token",
     ] {
         let file = home.join(name);
         assert!(
@@ -157,7 +179,12 @@ fn a_token_goes_to_files_of_the_user_alone() {
         );
         assert_eq!(mode(&file), 0o600, "{name}");
     }
-    for name in ["settings.gradle", ".moon/workspace.yml", "metro.config.js"] {
+    for name in [
+        "settings.gradle",
+        ".moon/workspace.yml",
+        "metro.config.js",
+        ".buckconfig.local",
+    ] {
         let text = fs::read_to_string(folder.path().join(name)).unwrap();
         assert!(
             text.contains("ZIMCACHE_TOKEN") && !text.contains("hush"),
