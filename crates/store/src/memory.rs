@@ -154,9 +154,10 @@ impl BlobStore for MemoryStore {
             return Err(Error::SizeNeeded(digest.hash.function()));
         }
         let key = options.resume_as.map(|name| (namespace.clone(), name));
+        // Taken away, so that two writers of one name do not mix.
         let held = key
             .as_ref()
-            .and_then(|key| self.state.lock().partial.get(key).cloned());
+            .and_then(|key| self.state.lock().partial.remove(key));
         let body = held.unwrap_or_default();
         Ok(Box::new(MemoryBlobWriter {
             store: self.clone(),
@@ -214,21 +215,12 @@ impl BlobWriter for MemoryBlobWriter {
             return Err(Error::TooLarge { limit: self.limit });
         }
         self.body.extend_from_slice(&chunk);
-        if let Some(key) = &self.resume {
-            self.store
-                .state
-                .lock()
-                .partial
-                .insert(key.clone(), self.body.clone());
-        }
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>) -> Result<u64> {
         let size = self.body.len() as u64;
-        if let Some(key) = &self.resume {
-            self.store.state.lock().partial.remove(key);
-        }
+        self.resume = None;
         if let Some(expected) = self.digest.size_bytes.filter(|expected| *expected != size) {
             return Err(Error::SizeMismatch {
                 expected,
@@ -259,6 +251,16 @@ impl BlobWriter for MemoryBlobWriter {
             }
         }
         Ok(size)
+    }
+}
+
+impl Drop for MemoryBlobWriter {
+    /// Leaves what came for the next writer of the name.
+    fn drop(&mut self) {
+        if let Some(key) = self.resume.take().filter(|_| !self.body.is_empty()) {
+            let body = std::mem::take(&mut self.body);
+            self.store.state.lock().partial.insert(key, body);
+        }
     }
 }
 
