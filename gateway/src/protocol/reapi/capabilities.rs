@@ -28,6 +28,8 @@ use crate::{
 const NEWEST_MINOR: i32 = 12;
 /// First Bazel that takes `update_enabled: false` for what it says.
 const HONEST_BAZEL: u32 = 7;
+/// First Bazel that is known to take an upload up where it was cut.
+const RESUMING_BAZEL: u32 = 4;
 const METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 
 /// Answers `GetCapabilities`.
@@ -83,12 +85,23 @@ fn version(minor: i32) -> SemVer {
 
 /// Whether the caller is a Bazel that ends the build when it may not write; packages of Debian show no version.
 fn breaks_without_updates(headers: &HeaderMap) -> bool {
-    let Some(tool) = tool(headers) else {
-        return false;
-    };
-    let major = tool.1.split('.').next().unwrap_or_default();
-    tool.0 == "bazel" && major.parse::<u32>().is_ok_and(|major| major < HONEST_BAZEL)
-        || tool.0 == "bazel" && tool.1.is_empty()
+    bazel(headers).is_some_and(|major| major.is_none_or(|major| major < HONEST_BAZEL))
+}
+
+/// Whether the caller is a Bazel that cannot take an upload up anywhere but at its start: 2.1.0 ends it with a
+/// `NullPointerException`, 4.2.3 goes on.
+pub(super) fn breaks_when_resuming(headers: &HeaderMap) -> bool {
+    bazel(headers).is_some_and(|major| major.is_some_and(|major| major < RESUMING_BAZEL))
+}
+
+/// The major version of a calling Bazel, where it shows one.
+fn bazel(headers: &HeaderMap) -> Option<Option<u32>> {
+    let (name, version) = tool(headers)?;
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok());
+    (name == "bazel").then_some(major)
 }
 
 /// Name and version of the tool that calls, if it says so.
@@ -100,4 +113,44 @@ fn tool(headers: &HeaderMap) -> Option<(String, String)> {
     let metadata = RequestMetadata::decode(decoded.as_slice()).ok()?;
     let details = metadata.tool_details?;
     Some((details.tool_name, details.tool_version))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use zimcache_proto::reapi::ToolDetails;
+
+    use super::*;
+
+    fn calling(tool_name: &str, tool_version: &str) -> HeaderMap {
+        let metadata = RequestMetadata {
+            tool_details: Some(ToolDetails {
+                tool_name: tool_name.to_owned(),
+                tool_version: tool_version.to_owned(),
+            }),
+            ..RequestMetadata::default()
+        };
+        let value = STANDARD_NO_PAD.encode(metadata.encode_to_vec());
+        let value = HeaderValue::try_from(value).unwrap();
+        HeaderMap::from_iter([(http::header::HeaderName::from_static(METADATA), value)])
+    }
+
+    #[test]
+    fn old_releases_of_bazel_are_spared_what_breaks_them() {
+        let spared = |name, version| {
+            let headers = calling(name, version);
+            (
+                breaks_without_updates(&headers),
+                breaks_when_resuming(&headers),
+            )
+        };
+        assert_eq!(spared("bazel", "2.1.0"), (true, true));
+        assert_eq!(spared("bazel", "4.2.3"), (true, false));
+        // Debian's package of 4.2.3.
+        assert_eq!(spared("bazel", ""), (true, false));
+        assert_eq!(spared("bazel", "8.0.0"), (false, false));
+        assert_eq!(spared("moon", "2.5.5"), (false, false));
+        let nobody = HeaderMap::new();
+        assert!(!breaks_without_updates(&nobody) && !breaks_when_resuming(&nobody));
+    }
 }

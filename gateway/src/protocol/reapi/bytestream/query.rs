@@ -1,7 +1,7 @@
 //! `ByteStream.QueryWriteStatus`: how much of a write is held.
 //!
 //! Clients ask before they try a write again. A write of which nothing is known is one of which nothing is held, not an
-//! error: one client takes an error for the end.
+//! error: one client takes an error for the end. To a client that could not use more the answer is 0.
 
 use http::Response;
 use zimcache_auth::Scope;
@@ -9,6 +9,7 @@ use zimcache_proto::bytestream::{QueryWriteStatusRequest, QueryWriteStatusRespon
 
 use super::{
     super::{
+        capabilities,
         names::{self, Name},
         room_of,
     },
@@ -46,6 +47,7 @@ pub(in super::super) async fn query(call: Call<'_>) -> Outcome<Response<Body>> {
     let complete = target.exists().await?;
     let held = match known {
         _ if complete => target.size_bytes,
+        _ if capabilities::breaks_when_resuming(&call.head.headers) => 0,
         Some(Known::Idle(claim)) => room.held_bytes(&blob, claim.name()).await?,
         Some(Known::Live(held)) => held,
         None => 0,
