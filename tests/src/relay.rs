@@ -33,6 +33,8 @@ struct State {
     holding: bool,
     /// Bytes that clients have sent.
     sent: u64,
+    /// Whether clients wait while there is no server.
+    patient: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Relay {
                 barrier: None,
                 holding: false,
                 sent: 0,
+                patient: false,
             }),
             changed: Condvar::new(),
         });
@@ -111,6 +114,12 @@ impl Relay {
         let mut state = self.shared.lock();
         state.barrier = Some(barrier);
         state.holding = false;
+    }
+
+    /// From now on, who connects while there is no server waits for the next one, as behind a proxy that holds
+    /// connections; else the connection is closed, as by a server that was killed.
+    pub fn wait_for_servers(&self) {
+        self.shared.lock().patient = true;
     }
 
     /// Waits until a request has been stopped half-way.
@@ -165,9 +174,7 @@ pub fn killed_half_way<T: Send>(
 }
 
 fn serve(client: TcpStream, shared: &Shared) {
-    let target = shared.lock().target;
-    // Without a server the client sees its connection closed, as by a server that was killed.
-    let Ok(server) = TcpStream::connect(target) else {
+    let Some(server) = connect(shared) else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -183,6 +190,24 @@ fn serve(client: TcpStream, shared: &Shared) {
         let _ = forward(&client, &server, shared);
         let _ = server.shutdown(Shutdown::Write);
     });
+}
+
+fn connect(shared: &Shared) -> Option<TcpStream> {
+    let mut state = shared.lock();
+    loop {
+        if let Ok(server) = TcpStream::connect(state.target) {
+            return Some(server);
+        }
+        if !state.patient {
+            return None;
+        }
+        let waited = shared.changed.wait_timeout(state, STOP_LIMIT);
+        let (changed, wait) = waited.unwrap_or_else(PoisonError::into_inner);
+        if wait.timed_out() {
+            return None;
+        }
+        state = changed;
+    }
 }
 
 /// Copies what the client sends, until a request has to be stopped.
@@ -259,6 +284,7 @@ mod tests {
             barrier: Some(barrier),
             holding: false,
             sent: 0,
+            patient: false,
         }
     }
 

@@ -26,6 +26,7 @@ mod h2spec;
 mod hostile;
 mod maven;
 mod moon;
+mod moon_grpc;
 mod nx;
 mod openapi;
 mod page;

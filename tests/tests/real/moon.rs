@@ -19,13 +19,15 @@ use zimcache_tests::tokens::{self, Tokens};
 
 const VERSION: &str = "2.5.5";
 const BUILD_SECONDS: u32 = 120;
-const NAMESPACE: &str = "acme";
+pub(crate) const NAMESPACE: &str = "acme";
 const WORKSPACE: &str = "projects: ['packages/*']\ntelemetry: false\n";
 const REMOTE_HIT: &str = "cached from remote";
 
 /// Which cache a build uses.
 #[derive(Debug, Clone, Copy)]
-struct Cache<'a> {
+pub(crate) struct Cache<'a> {
+    /// What `zim setup` calls this kind of client.
+    tool: &'a str,
     url: &'a str,
     token: &'a str,
     namespace: Option<&'a str>,
@@ -35,27 +37,44 @@ impl<'a> Cache<'a> {
     /// The token says which namespace is meant.
     fn new(url: &'a str, token: &'a str) -> Cache<'a> {
         Cache {
+            tool: "moon",
             url,
             token,
             namespace: None,
         }
     }
+
+    /// The same over gRPC.
+    pub(crate) fn over_grpc(url: &'a str, token: &'a str) -> Cache<'a> {
+        Cache {
+            tool: "moon-grpc",
+            ..Cache::new(url, token)
+        }
+    }
+
+    /// The same with the namespace by name.
+    pub(crate) fn in_namespace(self, name: &'a str) -> Cache<'a> {
+        Cache {
+            namespace: Some(name),
+            ..self
+        }
+    }
 }
 
-struct Workspace {
-    repo: Monorepo,
+pub(crate) struct Workspace {
+    pub(crate) repo: Monorepo,
     program: PathBuf,
 }
 
 /// What one build did.
-struct Build {
+pub(crate) struct Build {
     remote_hits: u64,
-    text: String,
-    outputs: BTreeMap<PathBuf, String>,
+    pub(crate) text: String,
+    pub(crate) outputs: BTreeMap<PathBuf, String>,
 }
 
 impl Workspace {
-    fn new() -> Result<Workspace> {
+    pub(crate) fn new() -> Result<Workspace> {
         let repo = Monorepo::new("moon")?;
         for name in PACKAGES {
             let others = PACKAGES
@@ -78,7 +97,7 @@ impl Workspace {
 
     /// Configures the client and gives what its environment needs.
     fn moon(&self, cache: Cache<'_>) -> Result<Tool> {
-        let setup = Setup::of("moon", cache.url, cache.token, cache.namespace)?;
+        let setup = Setup::of(cache.tool, cache.url, cache.token, cache.namespace)?;
         setup.append_to(&self.repo.root(), WORKSPACE)?;
         let tool = self.repo.tool(&self.program, BUILD_SECONDS);
         Ok(setup.env(tool).env("MOON_TELEMETRY", "false").args([
@@ -90,7 +109,7 @@ impl Workspace {
     }
 
     /// Wipes everything local and builds; moon has to succeed.
-    fn build(&self, cache: Cache<'_>) -> Result<Build> {
+    pub(crate) fn build(&self, cache: Cache<'_>) -> Result<Build> {
         self.repo.wipe(&[".moon/cache"])?;
         let text = said(&self.moon(cache)?.run_ok()?);
         Ok(Build {
@@ -102,7 +121,7 @@ impl Workspace {
 }
 
 impl Build {
-    fn demand(&self, remote_hits: u64) -> Result<()> {
+    pub(crate) fn demand(&self, remote_hits: u64) -> Result<()> {
         ensure!(
             self.remote_hits == remote_hits,
             "{} remote hits, not {remote_hits}: {}",
@@ -112,25 +131,25 @@ impl Build {
         Ok(())
     }
 
-    fn demand_quiet(&self) -> Result<()> {
+    pub(crate) fn demand_quiet(&self) -> Result<()> {
         ensure!(!self.text.contains("WARN"), "trouble: {}", self.text);
         Ok(())
     }
 
-    fn demand_hit(&self, first: &Build) -> Result<()> {
+    pub(crate) fn demand_hit(&self, first: &Build) -> Result<()> {
         self.demand(TASKS)?;
         ensure!(self.outputs == first.outputs, "the outputs differ");
         self.demand_quiet()
     }
 }
 
-struct Storage {
-    folder: TempDir,
-    serve: Serve,
+pub(crate) struct Storage {
+    pub(crate) folder: TempDir,
+    pub(crate) serve: Serve,
 }
 
 impl Storage {
-    fn new() -> Result<Storage> {
+    pub(crate) fn new() -> Result<Storage> {
         let folder = scratch("store")?;
         let serve = Serve::on(&folder.path().join("store"), "1GB");
         Ok(Storage { folder, serve })
@@ -193,10 +212,7 @@ fn moon_with_a_read_only_token_reads_and_stores_nothing() -> Result<()> {
         .build(Cache::new(&url, &read))?
         .demand_hit(&first)?;
     // The task's description names `.moon/workspace.yml`, so tasks configured otherwise are other tasks.
-    let named = Cache {
-        namespace: Some(NAMESPACE),
-        ..Cache::new(&url, &write)
-    };
+    let named = Cache::new(&url, &write).in_namespace(NAMESPACE);
     let first = workspace.build(named)?;
     first.demand(0)?;
     first.demand_quiet()?;
