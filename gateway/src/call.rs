@@ -50,7 +50,7 @@ pub(crate) struct Counted {
 /// A request, as a dialect sees it.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) shared: &'a Arc<Shared>,
     pub(crate) policy: &'a Arc<Policy>,
     pub(crate) peer: Peer,
     pub(crate) head: &'a Parts,

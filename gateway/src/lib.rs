@@ -69,7 +69,10 @@ use crate::{
     history::History,
     metrics::Metrics,
     policy::InForce,
-    protocol::{actions_cache, reapi::bytestream},
+    protocol::{
+        actions_cache,
+        reapi::{self, bytestream},
+    },
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
@@ -112,6 +115,8 @@ pub(crate) struct Shared {
     pub(crate) messages: grpc::Budget,
     /// Writes that can be taken up again.
     pub(crate) writes: bytestream::Writes,
+    /// Memory for walks through trees.
+    pub(crate) trees: reapi::Trees,
     pub(crate) started: Instant,
     /// Requests in the access log so far.
     pub(crate) logged: AtomicU64,
@@ -135,6 +140,7 @@ impl Gateway {
             actions: actions_cache::State::default(),
             messages: grpc::Budget::default(),
             writes: bytestream::Writes::default(),
+            trees: reapi::Trees::default(),
             started: Instant::now(),
             logged: AtomicU64::new(1),
             config,

@@ -84,7 +84,7 @@ pub(crate) async fn answer(
 /// Everything about a request but its body.
 #[derive(Debug)]
 struct Asked<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     policy: &'a Arc<Policy>,
     peer: Peer,
     head: &'a Parts,

@@ -11,11 +11,15 @@ mod bytestream_write;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod reflection;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tree;
 #[cfg(test)]
 #[path = "../wire/support.rs"]
 #[allow(dead_code, reason = "the wire tests use all of it")]

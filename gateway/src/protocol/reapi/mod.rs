@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | `Capabilities` | GetCapabilities | `capabilities` |
 //! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache`, `inline` |
-//! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs | `cas`, `batch` |
+//! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs, GetTree | `cas`, `batch`, `tree` |
 //! | `google.bytestream.ByteStream` | Read, Write, QueryWriteStatus | `bytestream`, `names` |
 //! | `grpc.health.v1.Health` | Check, List, Watch | `health` |
 //! | `grpc.reflection.v1.ServerReflection`, `v1alpha` | ServerReflectionInfo | `reflection` |
@@ -27,6 +27,7 @@ mod health;
 mod inline;
 mod names;
 mod reflection;
+mod tree;
 
 use http::{Method, Response, StatusCode, header};
 use zimcache_proto::status::GrpcCode;
@@ -41,6 +42,8 @@ use crate::{
     room::Room,
     status,
 };
+
+pub(crate) use tree::Budget as Trees;
 
 /// Lists the calls: name, service and method, handler, as what it counts.
 macro_rules! calls {
@@ -101,6 +104,7 @@ calls! {
     FindMissingBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "FindMissingBlobs", cas::find_missing, Head;
     BatchUpdateBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchUpdateBlobs", batch::update, Put;
     BatchReadBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchReadBlobs", batch::read, Get;
+    GetTree = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "GetTree", tree::get, Get;
     Read = "google.bytestream.ByteStream" / "Read", bytestream::read, Get;
     Write = "google.bytestream.ByteStream" / "Write", bytestream::write, Put;
     QueryWriteStatus = "google.bytestream.ByteStream" / "QueryWriteStatus", bytestream::query, Head;
