@@ -15,7 +15,7 @@ use zimcache_store::{
 };
 use zimcache_types::{ByteSize, Code, Digest, EntryKey, EntryKind, Hash, Namespace};
 
-use crate::{Error, error::Result, functions::Functions};
+use crate::{Error, chunks, error::Result, functions::Functions};
 
 /// Values up to this size are read into memory without queueing.
 pub(crate) const SMALL_BYTES: u64 = 1 << 20;
@@ -69,6 +69,8 @@ pub struct Cache {
     pub(crate) max_value_bytes: u64,
     large_values: Semaphore,
     pub(crate) functions: Functions,
+    /// Cutting a blob into chunks is work; so many at once.
+    pub(crate) cuttings: Semaphore,
 }
 
 impl Cache {
@@ -84,6 +86,7 @@ impl Cache {
             max_value_bytes: max_value.as_u64(),
             large_values: Semaphore::new(LARGE_VALUES),
             functions: Functions::default(),
+            cuttings: Semaphore::new(chunks::CUTTINGS),
         }
     }
 

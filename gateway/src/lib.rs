@@ -13,6 +13,7 @@ mod base_url;
 mod body;
 pub mod cache;
 mod call;
+mod chunks;
 mod client_address;
 mod completeness;
 mod connection;

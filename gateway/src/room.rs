@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use zimcache_auth::{Principal, Scope};
+use zimcache_proto::reapi::chunking_function::Value as Chunking;
 use zimcache_store::{self as store, ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
 use zimcache_types::{Digest, EntryKey, EntryKind, Hash, Namespace};
 
@@ -12,6 +13,7 @@ use crate::{
     Error,
     action_results::{ActionResult, Form, Updated},
     cache::{Cache, Chunks, Named},
+    chunks::{ChunkList, Spliced},
     error::Result,
     uploads::Put,
 };
@@ -133,6 +135,26 @@ impl<'a> Room<'a> {
     pub(crate) async fn delete_blob(&self, hash: &Hash) -> Result<bool> {
         self.require(Scope::Write)?;
         self.cache.delete_blob(&self.namespace, hash).await
+    }
+
+    /// The chunks of a blob; see [`Cache::split_blob`].
+    pub(crate) async fn split_blob(
+        &self,
+        named: &Named,
+        wanted: Chunking,
+    ) -> Result<Option<ChunkList>> {
+        self.require(Scope::Read)?;
+        let may_write = self.allows(Scope::Write);
+        let split = self
+            .cache
+            .split_blob(&self.namespace, named, wanted, may_write);
+        split.await
+    }
+
+    /// Makes a blob of chunks; see [`Cache::splice_blob`].
+    pub(crate) async fn splice_blob(&self, named: &Named, list: &ChunkList) -> Result<Spliced> {
+        self.require(Scope::Write)?;
+        self.cache.splice_blob(&self.namespace, named, list).await
     }
 
     /// Opens an entry; see [`Cache::open_entry`].

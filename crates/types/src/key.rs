@@ -34,11 +34,13 @@ pub enum EntryKind {
     Metro = 12,
     /// What is known under a URI (Remote Asset API); the key is a hash of the URI and what was said of it.
     Asset = 13,
+    /// Into which chunks blobs are cut; the key is the blob and the chunking function.
+    Chunks = 14,
 }
 
 impl EntryKind {
     /// Every kind, in number order.
-    pub const ALL: [EntryKind; 14] = [
+    pub const ALL: [EntryKind; 15] = [
         EntryKind::Internal,
         EntryKind::ActionResult,
         EntryKind::Ccache,
@@ -53,6 +55,7 @@ impl EntryKind {
         EntryKind::Polykit,
         EntryKind::Metro,
         EntryKind::Asset,
+        EntryKind::Chunks,
     ];
 
     /// The number on disk.
@@ -82,6 +85,7 @@ impl EntryKind {
             EntryKind::Polykit => "polykit",
             EntryKind::Metro => "metro",
             EntryKind::Asset => "asset",
+            EntryKind::Chunks => "chunks",
         }
     }
 }

@@ -11,6 +11,8 @@ mod bytestream_write;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod chunks;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod health;

@@ -59,7 +59,7 @@ impl Hasher {
     }
 
     /// A hasher for a body of this size; most functions do not look at it.
-    pub(super) fn with_size(function: Function, size_bytes: u64) -> Hasher {
+    pub fn with_size(function: Function, size_bytes: u64) -> Hasher {
         Hasher(match function {
             Function::Sha256 => State::Sha256(Box::default()),
             Function::Sha1 => State::Sha1(Box::default()),

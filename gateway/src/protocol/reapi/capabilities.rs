@@ -1,7 +1,7 @@
 //! What this server can do: `Capabilities.GetCapabilities`.
 //!
 //! It must work for every client at its start, whatever instance name it gives. `update_enabled` tells the caller's own
-//! right, with one exception: Bazel before 7 ends the build when it may not write, so it is told that it may, and each
+//! right, with one exception: Bazel before 6 ends the build when it may not write, so it is told that it may, and each
 //! write is refused instead, which it only warns of.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
@@ -10,9 +10,10 @@ use zimcache_auth::Scope;
 use zimcache_proto::{
     Message as _,
     reapi::{
-        ActionCacheUpdateCapabilities, CacheCapabilities, GetCapabilitiesRequest,
-        PriorityCapabilities, RequestMetadata, ServerCapabilities, compressor,
-        priority_capabilities::PriorityRange, symlink_absolute_path_strategy,
+        ActionCacheUpdateCapabilities, CacheCapabilities, FastCdc2020Params,
+        GetCapabilitiesRequest, PriorityCapabilities, RepMaxCdcParams, RequestMetadata,
+        ServerCapabilities, compressor, priority_capabilities::PriorityRange,
+        symlink_absolute_path_strategy,
     },
     semver::SemVer,
 };
@@ -21,13 +22,14 @@ use super::{batch, digests, room_of};
 use crate::{
     body::Body,
     call::Call,
+    chunks,
     grpc::{self, Messages, Outcome},
 };
 
 /// Minor version of the newest interface spoken: 2.12.
 const NEWEST_MINOR: i32 = 12;
-/// First Bazel that takes `update_enabled: false` for what it says.
-const HONEST_BAZEL: u32 = 7;
+/// First Bazel that takes `update_enabled: false` for what it says (bazelbuild/bazel#16624).
+const HONEST_BAZEL: u32 = 6;
 /// First Bazel that is known to take an upload up where it was cut.
 const RESUMING_BAZEL: u32 = 4;
 const METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
@@ -66,13 +68,26 @@ fn cache_capabilities(call: &Call<'_>, update_enabled: bool) -> CacheCapabilitie
                 max_priority: 0,
             }],
         }),
-        max_batch_total_size_bytes: batch::MOST_BYTES as i64,
+        max_batch_total_size_bytes: size(batch::MOST_BYTES as u64),
         symlink_absolute_path_strategy: symlink_absolute_path_strategy::Value::Allowed.into(),
         supported_compressors: zstd.clone(),
         supported_batch_update_compressors: zstd,
-        max_cas_blob_size_bytes: i64::try_from(config.max_blob_size.as_u64()).unwrap_or(i64::MAX),
-        ..CacheCapabilities::default()
+        max_cas_blob_size_bytes: size(config.max_blob_size.as_u64()),
+        split_blob_support: true,
+        splice_blob_support: true,
+        fast_cdc_2020_params: Some(FastCdc2020Params {
+            avg_chunk_size_bytes: chunks::FAST_CDC.avg_chunk_size_bytes(),
+            seed: chunks::FAST_CDC.seed(),
+        }),
+        rep_max_cdc_params: Some(RepMaxCdcParams {
+            min_chunk_size_bytes: chunks::REP_MAX_CDC.min_chunk_size_bytes(),
+            horizon_size_bytes: chunks::REP_MAX_CDC.horizon_size_bytes(),
+        }),
     }
+}
+
+fn size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn version(minor: i32) -> SemVer {

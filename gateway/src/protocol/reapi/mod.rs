@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | `Capabilities` | GetCapabilities | `capabilities` |
 //! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache`, `inline` |
-//! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs, GetTree | `cas`, `batch`, `tree` |
+//! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs, GetTree, SplitBlob, SpliceBlob | `cas`, `batch`, `tree`, `chunks` |
 //! | `google.bytestream.ByteStream` | Read, Write, QueryWriteStatus | `bytestream`, `names` |
 //! | `grpc.health.v1.Health` | Check, List, Watch | `health` |
 //! | `grpc.reflection.v1.ServerReflection`, `v1alpha` | ServerReflectionInfo | `reflection` |
@@ -22,6 +22,7 @@ mod batch;
 pub(crate) mod bytestream;
 mod capabilities;
 mod cas;
+mod chunks;
 mod digests;
 mod health;
 mod inline;
@@ -105,6 +106,8 @@ calls! {
     BatchUpdateBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchUpdateBlobs", batch::update, Put;
     BatchReadBlobs = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "BatchReadBlobs", batch::read, Get;
     GetTree = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "GetTree", tree::get, Get;
+    SplitBlob = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "SplitBlob", chunks::split, Get;
+    SpliceBlob = "build.bazel.remote.execution.v2.ContentAddressableStorage" / "SpliceBlob", chunks::splice, Put;
     Read = "google.bytestream.ByteStream" / "Read", bytestream::read, Get;
     Write = "google.bytestream.ByteStream" / "Write", bytestream::write, Put;
     QueryWriteStatus = "google.bytestream.ByteStream" / "QueryWriteStatus", bytestream::query, Head;
