@@ -19,6 +19,8 @@ use crate::{Error, chunks, error::Result, functions::Functions};
 
 /// Values up to this size are read into memory without queueing.
 pub(crate) const SMALL_BYTES: u64 = 1 << 20;
+/// Names of no certain function that are tried under the other one where nothing is known of it.
+const TRIED: usize = 4;
 /// How many larger values may be in memory at once, over all requests.
 const LARGE_VALUES: usize = 2;
 
@@ -117,7 +119,7 @@ impl Cache {
     }
 
     /// For each blob whether it is absent; what is present is leased. One batch, and one more for names whose function
-    /// is not certain, where blobs of another one are known.
+    /// is not certain: for all that are absent where blobs of another one are known, else for a few, to learn of them.
     ///
     /// # Errors
     /// `Unavailable` when the store cannot tell.
@@ -128,21 +130,49 @@ impl Cache {
         certain: bool,
     ) -> Result<Vec<bool>> {
         let mut missing = self.blobs.missing(namespace, digests, Touch::Lease).await?;
-        if certain || !self.functions.any_other() {
+        if certain {
             return Ok(missing);
         }
+        let is_known = self.functions.any_other();
+        let tried = if is_known { usize::MAX } else { TRIED };
+        let found = self.find_others(namespace, digests, &mut missing, tried);
+        if found.await? && !is_known {
+            self.find_others(namespace, digests, &mut missing, usize::MAX)
+                .await?;
+        }
+        for (gone, digest) in missing.iter_mut().zip(digests) {
+            *gone &= digest.size_bytes != Some(0)
+                || !readings(&digest.hash).any(|hash| Digest { hash, ..*digest }.is_empty_blob());
+        }
+        Ok(missing)
+    }
+
+    /// Looks for the first so many that are absent under their other function; whether there is any.
+    async fn find_others(
+        &self,
+        namespace: &Namespace,
+        digests: &[Digest],
+        missing: &mut [bool],
+        tried: usize,
+    ) -> Result<bool> {
         let absent = missing.iter_mut().zip(digests).filter(|(gone, _)| **gone);
         let (again, others): (Vec<&mut bool>, Vec<Digest>) = absent
             .filter_map(|(gone, digest)| {
                 let hash = readings(&digest.hash).find(|hash| *hash != digest.hash)?;
                 Some((gone, Digest { hash, ..*digest }))
             })
+            .take(tried)
             .unzip();
         let still = self.blobs.missing(namespace, &others, Touch::Lease).await?;
+        let found = still.iter().position(|gone| !gone);
+        if let Some(found) = found {
+            let function = others[found].hash.function();
+            self.functions.learn(namespace, function);
+        }
         for (gone, still) in again.into_iter().zip(still) {
             *gone = still;
         }
-        Ok(missing)
+        Ok(found.is_some())
     }
 
     /// The digests that a name may mean, likeliest first.

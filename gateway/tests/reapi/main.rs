@@ -5,11 +5,17 @@
 //! its own; what needs a disk or a restart is in `tests/`.
 
 #[cfg(test)]
+mod action_cache;
+#[cfg(test)]
 mod bytestream_read;
 #[cfg(test)]
 mod bytestream_write;
 #[cfg(test)]
 mod calls;
+#[cfg(test)]
+mod capabilities;
+#[cfg(test)]
+mod cas;
 #[cfg(test)]
 mod chunks;
 #[cfg(test)]
