@@ -20,6 +20,7 @@ mod machine;
 mod null;
 mod peers;
 mod plot;
+mod presence;
 mod random;
 mod reapi;
 mod report;
@@ -364,6 +365,7 @@ fn measure(
         Experiment::Histogram => volume::histogram(bench, row),
         Experiment::Index => store::index(bench, row),
         Experiment::StorePut { writers, size } => store::put(bench, row, writers, size),
+        Experiment::StoreMissing => presence::run(bench, row),
         Experiment::StoreGet { readers } => store::get(bench, row, readers),
         Experiment::Codec(mode) => compression::run(bench, row, mode),
         Experiment::CrossCheck(server) => check::run(bench, row, server),

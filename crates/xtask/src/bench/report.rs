@@ -185,8 +185,35 @@ fn detail_section(results: &Results, rows: &[Row]) -> String {
             ));
         }
     }
+    lines.extend(first_read_lines(results, rows));
     lines.extend(memory_lines(results));
     lines.join("\n") + "\n"
+}
+
+/// How fast what was just uploaded is read: not every server has it in memory.
+fn first_read_lines(results: &Results, rows: &[Row]) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for row in rows.iter().filter(|row| is_reapi(row)) {
+        let Some(measured) = results.rows.get(&row.id) else {
+            continue;
+        };
+        let rates: Vec<String> = row
+            .subjects
+            .iter()
+            .filter_map(|&subject| {
+                let rate = measured.extra(subject, "first_mib_per_s")?;
+                Some(format!("{} {}", subject.name(), number(rate)))
+            })
+            .collect();
+        if !rates.is_empty() {
+            let rates = rates.join(", ");
+            lines.push(format!(
+                "- `{}`, first read after the upload, MiB/s: {rates}",
+                row.id
+            ));
+        }
+    }
+    lines
 }
 
 /// What the memory rows noted beside their figure, as sentences.

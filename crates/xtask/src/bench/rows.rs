@@ -5,7 +5,7 @@
 
 use zimcache_config::Compression;
 
-use super::{reapi, subject::Subject};
+use super::{presence, reapi, subject::Subject};
 
 pub(super) use super::unit::{Goal, Unit};
 
@@ -64,6 +64,8 @@ pub(super) enum Experiment {
         /// Threads that read.
         readers: usize,
     },
+    /// Look-ups of many blobs through the store itself; gives several rows.
+    StoreMissing,
     /// The store's codecs on build outputs.
     Codec(Compression),
     /// Our generator against wrk, on one server.
@@ -345,6 +347,16 @@ fn store_rows() -> Vec<Row> {
             Experiment::StoreGet { readers },
         );
         rows.push(row.goal(files, 3.0));
+    }
+    for share in presence::SHARES {
+        let row = Row::new(
+            &presence::row_id(share),
+            &format!("p50 of a look-up of 1 000 blobs, 1 M held, {share} % there, one thread"),
+            Unit::Micros,
+            &[Subject::Store],
+            Experiment::StoreMissing,
+        );
+        rows.push(row.goal(None, 120.0));
     }
     rows
 }

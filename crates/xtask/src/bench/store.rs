@@ -22,7 +22,7 @@ use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 use zimcache_config::StoreConfig;
 use zimcache_node::{Node, RealDisk};
-use zimcache_store::{BlobStore, ByteRange, CreateOptions, StoreStats};
+use zimcache_store::{BlobStore, ByteRange, CreateOptions, StoreStats, Touch};
 use zimcache_types::{ByteSize, Digest, Function, Hasher, Namespace, SystemClock};
 
 use super::{
@@ -145,11 +145,7 @@ pub(super) fn index(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
     let mut filled = 0;
     while filled < bench.scale.index_entries {
         let count = (bench.scale.index_entries - filled).min(1 << 20);
-        let blobs = payload.uniform(count, INDEX_BYTES, filled as u64);
-        let batches: Vec<&[Blob]> = blobs.chunks(BATCH).collect();
-        race(FILLERS, batches.len(), Duration::from_hours(1), |index| {
-            segments.put_together(batches[index])
-        })?;
+        segments.fill(&payload.uniform(count, INDEX_BYTES, filled as u64))?;
         filled += count;
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -191,7 +187,7 @@ fn amplification(before: &StoreStats, after: &StoreStats) -> f64 {
 }
 
 /// Our store, called directly.
-struct Segments {
+pub(super) struct Segments {
     node: Node,
     blobs: Arc<dyn BlobStore>,
     runtime: Runtime,
@@ -200,7 +196,8 @@ struct Segments {
 }
 
 impl Segments {
-    fn open(folder: &Path, payload: &Payload, size: u64) -> Result<Segments> {
+    /// Opens a new store for blobs of this size.
+    pub(super) fn open(folder: &Path, payload: &Payload, size: u64) -> Result<Segments> {
         fs::create_dir_all(folder)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -250,6 +247,21 @@ impl Segments {
             .collect()
     }
 
+    /// Writes many blobs, as fast as they go.
+    pub(super) fn fill(&self, blobs: &[Blob]) -> Result<()> {
+        let batches: Vec<&[Blob]> = blobs.chunks(BATCH).collect();
+        race(FILLERS, batches.len(), Duration::from_hours(1), |index| {
+            self.put_together(batches[index])
+        })?;
+        Ok(())
+    }
+
+    /// Which of these are missing; the others are under a lease afterwards.
+    pub(super) fn missing(&self, digests: &[Digest]) -> Result<Vec<bool>> {
+        let asked = self.blobs.missing(&self.namespace, digests, Touch::Lease);
+        Ok(self.runtime.block_on(asked)?)
+    }
+
     fn get(&self, blob: &Blob) -> Result<()> {
         let digest = Digest::sized(blob.hash, blob.length);
         let body = self.runtime.block_on(async {
@@ -267,7 +279,8 @@ impl Segments {
         Ok(())
     }
 
-    fn close(self) {
+    /// Stops it.
+    pub(super) fn close(self) {
         drop(self.blobs);
         self.node.close();
     }

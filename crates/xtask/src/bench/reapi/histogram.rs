@@ -1,11 +1,12 @@
 //! Uploads, then downloads, of the size histogram, with 1, 16 and 128 clients.
 //!
 //! Every server begins each round with an empty folder of its own, so that a round takes the disk one server needs and
-//! nobody deletes while it is measured. Downloads read what was just uploaded: it is in memory on every server.
+//! nobody deletes while it is measured. Everything is read twice: first what was just uploaded, which not every server
+//! has in memory (a figure beside), then again in another order, from memory on every server (the row's value).
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
     super::{
@@ -16,7 +17,7 @@ use super::{
         result::Sample,
         rows::{Row, Unit},
         server::Server,
-        steady,
+        steady::{self, Watched},
     },
     once, rows, servers,
 };
@@ -29,7 +30,9 @@ struct Work {
     clients: usize,
     ids: [String; 2],
     blobs: Vec<Blob>,
-    reordered: Vec<Blob>,
+    /// The same in other orders.
+    first: Vec<Blob>,
+    again: Vec<Blob>,
 }
 
 /// Measures all rows of one kind of body.
@@ -81,13 +84,17 @@ fn works(bench: &Bench, payload: &Payload, lengths: &[u64], text: bool, round: u
             };
             let seed = (round * 1_000 + clients) as u64;
             let blobs = payload.blobs(&lengths[..count], seed);
-            let mut reordered = blobs.clone();
-            Random::new(seed).shuffle(&mut reordered);
+            let [first, again] = [seed, !seed].map(|seed| {
+                let mut shuffled = blobs.clone();
+                Random::new(seed).shuffle(&mut shuffled);
+                shuffled
+            });
             Work {
                 clients,
                 ids: rows::histogram_ids(text, clients),
                 blobs,
-                reordered,
+                first,
+                again,
             }
         })
         .collect()
@@ -104,19 +111,34 @@ fn measure(
     for blob in &work.blobs {
         up.upload(blob);
     }
-    let mut down = CallList::new(payload, false);
-    for blob in &work.reordered {
-        down.download(blob);
-    }
-    let mut samples = Vec::new();
-    for (id, calls) in work.ids.iter().zip([&up, &down]) {
-        let watched = steady::watch(server, || once(server, calls, work.clients))?;
+    let [first, again] = [&work.first, &work.again].map(|blobs| {
+        let mut down = CallList::new(payload, false);
+        for blob in blobs {
+            down.download(blob);
+        }
+        down
+    });
+    let [up_id, down_id] = &work.ids;
+    let row = |id: &str, watched: &Watched| {
         let rate = watched.outcome.mib_per_second();
         let sample = watched
             .sample(server.subject, round, rate)
             .with("per_server_core_s", watched.per_server_core(rate));
-        bench.say(id, Unit::MibPerSecond, &sample);
-        samples.push((id.clone(), sample));
+        (id.to_owned(), sample)
+    };
+    let run = |calls: &CallList<'_>| steady::watch(server, || once(server, calls, work.clients));
+    let up = row(up_id, &run(&up)?);
+    let first = run(&first)?.outcome;
+    ensure!(
+        first.errors == 0,
+        "the first reads failed {} times",
+        first.errors
+    );
+    let (down_id, down) = row(down_id, &run(&again)?);
+    let down = down.with("first_mib_per_s", first.mib_per_second());
+    let samples = vec![up, (down_id, down)];
+    for (id, sample) in &samples {
+        bench.say(id, Unit::MibPerSecond, sample);
     }
     Ok(samples)
 }
