@@ -9,17 +9,18 @@
 mod action;
 pub mod action_results;
 mod admin;
+mod assets;
 mod base_url;
 mod body;
 pub mod cache;
 mod call;
-mod chunks;
 mod client_address;
 mod completeness;
 mod connection;
 mod connections;
 mod cors;
 pub mod error;
+mod fetching;
 mod files;
 mod frames;
 mod functions;
@@ -67,13 +68,11 @@ use crate::{
     cache::Cache,
     connection::Protocols,
     connections::Connections,
+    fetching::Fetching,
     history::History,
     metrics::Metrics,
     policy::InForce,
-    protocol::{
-        actions_cache,
-        reapi::{self, bytestream},
-    },
+    protocol::{actions_cache, reapi::bytestream},
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
@@ -100,7 +99,7 @@ pub struct Gateway(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
-    pub(crate) cache: Cache,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) admin: Arc<dyn StoreAdmin>,
     pub(crate) metrics: Metrics,
     pub(crate) history: History,
@@ -112,12 +111,12 @@ pub(crate) struct Shared {
     /// A decoder holds a window in memory; this many at once.
     pub(crate) unpackings: Arc<Semaphore>,
     pub(crate) actions: actions_cache::State,
+    /// Downloads for the Remote Asset API.
+    pub(crate) fetching: Arc<Fetching>,
     /// Messages of calls that are in memory whole.
     pub(crate) messages: grpc::Budget,
     /// Writes that can be taken up again.
     pub(crate) writes: bytestream::Writes,
-    /// Memory for walks through trees.
-    pub(crate) trees: reapi::Trees,
     pub(crate) started: Instant,
     /// Requests in the access log so far.
     pub(crate) logged: AtomicU64,
@@ -127,10 +126,17 @@ impl Gateway {
     /// A gateway over these stores. Everybody may do everything until [`Gateway::set_policy`].
     pub fn new(config: GatewayConfig, stores: Stores) -> Gateway {
         let metrics = Metrics::new(Registry::new(), Arc::clone(&stores.admin));
+        let cache = Cache::new(
+            stores.blobs,
+            Arc::clone(&stores.entries),
+            config.max_blob_size,
+        );
+        let cache = Arc::new(cache);
         let connections = Arc::new(Connections::new(&config, metrics.connections.clone()));
         Gateway(Arc::new(Shared {
-            history: History::new(Arc::clone(&stores.entries)),
-            cache: Cache::new(stores.blobs, stores.entries, config.max_blob_size),
+            history: History::new(stores.entries),
+            fetching: Arc::new(Fetching::new(Arc::clone(&cache))),
+            cache,
             admin: stores.admin,
             metrics,
             connections,
@@ -141,7 +147,6 @@ impl Gateway {
             actions: actions_cache::State::default(),
             messages: grpc::Budget::default(),
             writes: bytestream::Writes::default(),
-            trees: reapi::Trees::default(),
             started: Instant::now(),
             logged: AtomicU64::new(1),
             config,

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use zimcache_auth::{Principal, Scope};
 use zimcache_proto::reapi::chunking_function::Value as Chunking;
 use zimcache_store::{self as store, ByteRange, Entry, EntryInfo, EntryMeta, Precondition, Reader};
-use zimcache_types::{Digest, EntryKey, EntryKind, Hash, Namespace};
+use zimcache_types::{Digest, EntryKey, EntryKind, Function, Hash, Namespace, Timestamp};
 
 use crate::{
     Error,
     action_results::{ActionResult, Form, Updated},
+    assets::{Asset, Name},
     cache::{Cache, Chunks, Named},
+    completeness::Found,
     chunks::{ChunkList, Spliced},
     error::Result,
     uploads::Put,
@@ -268,6 +270,32 @@ impl<'a> Room<'a> {
         self.cache
             .put_action_result(&self.namespace, action, form, body)
             .await
+    }
+
+    /// What is known under a URI; see [`Cache::asset`].
+    pub(crate) async fn asset(
+        &self,
+        name: &Name,
+        function: Function,
+        oldest: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Asset>> {
+        self.require(Scope::Read)?;
+        self.cache
+            .asset(&self.namespace, name, function, oldest, now)
+            .await
+    }
+
+    /// Remembers what a URI means; see [`Cache::push_asset`].
+    pub(crate) async fn push_asset(&self, names: &[Name], asset: Asset) -> Result<Found> {
+        self.require(Scope::Write)?;
+        self.cache.push_asset(&self.namespace, names, asset).await
+    }
+
+    /// Under which function a blob is present; see [`Cache::settled`].
+    pub(crate) async fn settled(&self, named: &Named) -> Result<Digest> {
+        self.require(Scope::Read)?;
+        self.cache.settled(&self.namespace, named).await
     }
 
     /// Deletes an action result; see [`Cache::delete_action_result`].

@@ -5,7 +5,7 @@
 //! its own; what needs a disk or a restart is in `tests/`.
 
 #[cfg(test)]
-mod action_cache;
+mod asset;
 #[cfg(test)]
 mod bytestream_read;
 #[cfg(test)]
@@ -13,21 +13,15 @@ mod bytestream_write;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
-mod capabilities;
-#[cfg(test)]
-mod cas;
-#[cfg(test)]
-mod chunks;
-#[cfg(test)]
-mod clients;
+mod fetching;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod origin;
 #[cfg(test)]
 mod reflection;
 #[cfg(test)]
 mod support;
-#[cfg(test)]
-mod tree;
 #[cfg(test)]
 #[path = "../wire/support.rs"]
 #[allow(dead_code, reason = "the wire tests use all of it")]

@@ -67,7 +67,7 @@ pub(super) async fn update(call: Call<'_>) -> Outcome<Response<Body>> {
     let updated = room.update_action_result(&action, result.clone());
     let has_metadata = match updated.await? {
         Updated::Stored { has_metadata } => has_metadata,
-        Updated::Missing(blobs) => return Err(refuse_missing(&blobs)),
+        Updated::Missing(blobs) => return Err(refuse_missing("the action result", &blobs)),
     };
     let mut answer = whole(&result);
     if !has_metadata {
@@ -83,12 +83,9 @@ fn whole(result: &Bytes) -> Pieces {
 }
 
 /// Says which blobs have to be uploaded first; of many, the first few.
-fn refuse_missing(blobs: &[Digest]) -> Status {
+pub(super) fn refuse_missing(what: &str, blobs: &[Digest]) -> Status {
     let subjects = blobs.iter().take(MOST_VIOLATIONS).map(subject);
-    let message = format!(
-        "the action result refers to {} blobs that are missing",
-        blobs.len()
-    );
+    let message = format!("{what} refers to {} blobs that are missing", blobs.len());
     Status::new(GrpcCode::FailedPrecondition, message).with(missing(subjects))
 }
 

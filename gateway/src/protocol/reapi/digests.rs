@@ -64,6 +64,11 @@ impl Reader {
         }
     }
 
+    /// The function that the request names.
+    pub(super) const fn function(self) -> Option<Function> {
+        self.function
+    }
+
     /// The function's number for an answer: that of the request, else of the digest.
     pub(super) fn number(self, digest: &Digest) -> i32 {
         let function = self.function.unwrap_or(digest.hash.function());

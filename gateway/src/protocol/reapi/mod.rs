@@ -10,6 +10,7 @@
 //! | `ActionCache` | GetActionResult, UpdateActionResult | `action_cache`, `inline` |
 //! | `ContentAddressableStorage` | FindMissingBlobs, BatchUpdateBlobs, BatchReadBlobs, GetTree, SplitBlob, SpliceBlob | `cas`, `batch`, `tree`, `chunks` |
 //! | `google.bytestream.ByteStream` | Read, Write, QueryWriteStatus | `bytestream`, `names` |
+//! | `build.bazel.remote.asset.v1.Fetch`, `Push` | FetchBlob, FetchDirectory, PushBlob, PushDirectory | `asset` |
 //! | `grpc.health.v1.Health` | Check, List, Watch | `health` |
 //! | `grpc.reflection.v1.ServerReflection`, `v1alpha` | ServerReflectionInfo | `reflection` |
 //!
@@ -18,6 +19,7 @@
 //! media type, or by another method than POST, is no call.
 
 mod action_cache;
+mod asset;
 mod batch;
 pub(crate) mod bytestream;
 mod capabilities;
@@ -111,6 +113,10 @@ calls! {
     Read = "google.bytestream.ByteStream" / "Read", bytestream::read, Get;
     Write = "google.bytestream.ByteStream" / "Write", bytestream::write, Put;
     QueryWriteStatus = "google.bytestream.ByteStream" / "QueryWriteStatus", bytestream::query, Head;
+    FetchBlob = "build.bazel.remote.asset.v1.Fetch" / "FetchBlob", asset::fetch::blob, Get;
+    FetchDirectory = "build.bazel.remote.asset.v1.Fetch" / "FetchDirectory", asset::fetch::directory, Get;
+    PushBlob = "build.bazel.remote.asset.v1.Push" / "PushBlob", asset::push::blob, Put;
+    PushDirectory = "build.bazel.remote.asset.v1.Push" / "PushDirectory", asset::push::directory, Put;
     HealthCheck = "grpc.health.v1.Health" / "Check", health::check, Other;
     HealthList = "grpc.health.v1.Health" / "List", health::list, Other;
     HealthWatch = "grpc.health.v1.Health" / "Watch", health::watch, Other;
