@@ -107,6 +107,11 @@ impl Upload {
         }
     }
 
+    /// The connection on which it comes.
+    pub(crate) fn conn(&self) -> &Conn {
+        &self.conn
+    }
+
     /// How much of it was read so far.
     pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes

@@ -43,6 +43,7 @@ pub mod signing;
 mod socket;
 mod status;
 pub mod tls;
+mod unread;
 pub mod uploads;
 mod watch;
 

@@ -26,7 +26,7 @@ use crate::{
     policy::Policy,
     protocol::{self, Dialect},
     request::{collapse_slashes, split_namespace},
-    status,
+    status, unread,
     watch::{Conn, Peer, Stall},
 };
 
@@ -69,10 +69,15 @@ pub(crate) async fn answer(
     if !policy.cors_origins.is_empty() {
         cors::allow(&head, &policy.cors_origins, response.headers_mut());
     }
-    // What a call leaves unread is not waited for: its stream ends with the answer.
-    if dialect != Dialect::Reapi && !upload.settle().await && head.version < Version::HTTP_2 {
-        conn.refuse_early();
-        response.headers_mut().insert(header::CONNECTION, CLOSE);
+    // What a call leaves unread is not waited for.
+    let is_http2 = head.version == Version::HTTP_2;
+    if (is_http2 && dialect == Dialect::Reapi) || !upload.settle().await {
+        if is_http2 {
+            unread::leave(upload);
+        } else {
+            conn.refuse_early();
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
+        }
     }
     if response.body().is_nothing() && dialect != Dialect::Reapi {
         finish_empty(&head, &mut response);

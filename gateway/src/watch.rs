@@ -23,6 +23,9 @@ const LINGER_MILLIS: u64 = 2_000;
 /// How long a connection that is kept may be idle, where the configuration allows less.
 const KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;
 
+/// Time between two streams of a connection that are reset: h2 remembers 50 of them for a second.
+const RESETS_APART: Duration = Duration::from_millis(25);
+
 /// Milliseconds since the gateway was made, refreshed by the watch; starts at 1, so that 0 can mean "never".
 #[derive(Debug)]
 pub(crate) struct CoarseClock {
@@ -175,6 +178,7 @@ pub(crate) struct Conn {
     waker: OnceLock<Waker>,
     stall: Arc<Stall>,
     stalls: Mutex<Vec<Arc<Stall>>>,
+    next_reset: Mutex<Option<tokio::time::Instant>>,
 }
 
 impl Conn {
@@ -198,6 +202,7 @@ impl Conn {
             waker: OnceLock::new(),
             stalls: Mutex::new(vec![Arc::clone(&stall)]),
             stall,
+            next_reset: Mutex::default(),
         }
     }
 
@@ -288,6 +293,15 @@ impl Conn {
                 .lock()
                 .retain(|known| !Arc::ptr_eq(known, stall));
         }
+    }
+
+    /// When one more stream may be reset: everybody who asks gets a time of its own.
+    pub(crate) fn next_reset(&self) -> tokio::time::Instant {
+        let mut next = self.next_reset.lock();
+        let now = tokio::time::Instant::now();
+        let turn = next.map_or(now, |next| next.max(now));
+        *next = Some(turn + RESETS_APART);
+        turn
     }
 
     /// Tells the connection's task what to do; never takes a stronger command back.

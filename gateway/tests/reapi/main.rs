@@ -7,9 +7,7 @@
 #[cfg(test)]
 mod asset;
 #[cfg(test)]
-mod bytestream_read;
-#[cfg(test)]
-mod bytestream_write;
+mod bytestream;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use bazel_remote_apis::{
         byte_stream_client::ByteStreamClient,
     },
 };
+use tokio::{sync::mpsc, task::JoinHandle};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -136,6 +137,49 @@ pub(crate) fn messages(name: &str, first: usize, data: &[u8], each: usize) -> Ve
             message(name, first + at * each, chunk, at == last)
         })
         .collect()
+}
+
+/// A write whose messages are sent one by one; it ends when the sender is dropped.
+pub(crate) struct OpenWrite {
+    pub(crate) messages: mpsc::Sender<WriteRequest>,
+    answer: JoinHandle<Outcome<i64>>,
+}
+
+impl OpenWrite {
+    pub(crate) fn begin(client: &ByteStreamClient<Channel>) -> OpenWrite {
+        let (messages, mut sent) = mpsc::channel(1);
+        let mut client = client.clone();
+        let answer = zimcache_telemetry::task::spawn("write", async move {
+            let sent = futures_util::stream::poll_fn(move |cx| sent.poll_recv(cx));
+            let answer = client.write(sent).await?;
+            Ok(answer.into_inner().committed_size)
+        });
+        OpenWrite { messages, answer }
+    }
+
+    /// Sends a message; false when nobody takes it any more.
+    pub(crate) async fn send(&self, message: WriteRequest) -> bool {
+        within(self.messages.send(message)).await.is_ok()
+    }
+
+    /// The answer, while the client could go on sending.
+    pub(crate) async fn answer(self) -> Outcome<i64> {
+        let answer = within(self.answer).await.unwrap();
+        drop(self.messages);
+        answer
+    }
+
+    /// The answer after the client has said nothing more.
+    pub(crate) async fn close(self) -> Outcome<i64> {
+        drop(self.messages);
+        within(self.answer).await.unwrap()
+    }
+
+    /// Breaks the stream, as a lost connection does.
+    pub(crate) async fn cut(self) {
+        self.answer.abort();
+        within(self.answer).await.ok();
+    }
 }
 
 /// Sends messages, and gives the committed size.
