@@ -15,11 +15,10 @@ use zimcache_types::{Digest, Function, Hasher, Namespace};
 use super::{
     codec::is_marked_compressed,
     lane::{Body, Outcome, Rule},
-    record::{Encoding, Header, KeyClass, Kind, flag, record_len},
+    record::{Encoding, Header, KeyClass, Kind, flag},
     resume::Resume,
-    retention::Age,
     shared::{Key, LaneId, Shared},
-    slot::{self, KeyHash, SizeClass, View},
+    slot::KeyHash,
     upload::{Received, Target, Upload},
 };
 
@@ -46,10 +45,20 @@ pub(crate) fn blob_key(namespace: u32, digest: &Digest) -> Key {
     }
 }
 
+impl Shared {
+    /// The key of a blob and its hash.
+    fn blob_hash(&self, namespace: u32, digest: &Digest) -> (Key, KeyHash) {
+        let key = blob_key(namespace, digest);
+        (key, self.hash(&key))
+    }
+}
+
 impl Blobs {
     fn key(&self, namespace: &Namespace, digest: &Digest) -> Option<(Key, KeyHash)> {
-        let key = blob_key(self.0.namespace_number(namespace)?, digest);
-        Some((key, self.0.hash(&key)))
+        Some(
+            self.0
+                .blob_hash(self.0.namespace_number(namespace)?, digest),
+        )
     }
 }
 
@@ -95,8 +104,7 @@ impl BlobStore for Blobs {
         let function = digest.hash.function();
         let mut hasher = Hasher::for_digest(digest).ok_or(Error::SizeNeeded(function))?;
         let number = shared.namespace_for_writing(namespace).await?;
-        let key = blob_key(number, digest);
-        let hash = shared.hash(&key);
+        let (key, hash) = shared.blob_hash(number, digest);
         let limit = options.limit_bytes.unwrap_or(u64::MAX);
         let target = Target {
             owner: hash,
@@ -140,22 +148,18 @@ impl BlobStore for Blobs {
                 .map(|digest| !digest.is_empty_blob())
                 .collect());
         };
-        let mut missing = Vec::with_capacity(digests.len());
-        for digest in digests {
-            let absent = match self.in_index(number, digest) {
-                _ if digest.is_empty_blob() => false,
-                Some(view) if view.unchecked => !self.is_whole(number, digest).await?,
-                Some(view) => !self.is_served(number, digest, &view).await?,
-                None => true,
-            };
-            if !absent && touch != Touch::No {
-                let hash = self.0.hash(&blob_key(number, digest));
-                let touch = self.0.touch_now(touch == Touch::Lease);
-                self.0.index.find_and_touch(hash, touch);
+        let mut presence = self.0.look_for(number, digests, touch);
+        for at in presence.unsettled {
+            let (key, hash) = self.0.blob_hash(number, &digests[at]);
+            if self.is_whole(key, hash).await? {
+                presence.missing[at] = false;
+                if touch != Touch::No {
+                    let touch = self.0.touch_now(touch == Touch::Lease);
+                    self.0.index.find_and_touch(hash, touch);
+                }
             }
-            missing.push(absent);
         }
-        Ok(missing)
+        Ok(presence.missing)
     }
 
     async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<bool> {
@@ -192,49 +196,12 @@ impl BlobStore for Blobs {
 }
 
 impl Blobs {
-    /// Answered from RAM: fingerprint, size class and low bits of the size. A wrong digest passes once in 2^54; a
-    /// wrong size of a right hash passes if it is off by a multiple of 32 and is not less than what is stored.
-    fn in_index(&self, namespace: u32, digest: &Digest) -> Option<View> {
-        let found = self.0.index.find(self.0.hash(&blob_key(namespace, digest)));
-        found
-            .iter()
-            .find(|view| !view.tombstone && self.size_fits(view, digest))
-    }
-
-    /// Whether a blob in the index is still served; from the disk only when its segment cannot tell.
-    async fn is_served(&self, namespace: u32, digest: &Digest, view: &View) -> Result<bool> {
-        match self.0.age_of(namespace, view) {
-            Age::Fresh => Ok(true),
-            Age::Expired => Ok(self.0.is_leased(view)),
-            Age::Unknown => self.is_whole(namespace, digest).await,
-        }
-    }
-
-    /// Whether a blob in parts has them all; from the disk, once after each opening.
-    async fn is_whole(&self, namespace: u32, digest: &Digest) -> Result<bool> {
-        let key = blob_key(namespace, digest);
-        let hash = self.0.hash(&key);
+    /// Whether a blob is served, and has all its parts if it is in parts; from the disk.
+    async fn is_whole(&self, key: Key, hash: KeyHash) -> Result<bool> {
         let loaded = self.0.load(key, hash, None).await?;
         Ok(loaded.is_some_and(|loaded| {
             !self.0.is_over(&loaded.header, &loaded.view) && self.0.is_whole(hash, &loaded)
         }))
-    }
-
-    fn size_fits(&self, view: &View, digest: &Digest) -> bool {
-        let Some(size) = digest.size_bytes else {
-            return true;
-        };
-        let one_record = size <= self.0.geometry.part_bytes as u64;
-        if u64::from(view.size_low) != size & slot::SIZE_LOW_MASK {
-            return false;
-        }
-        match view.kind {
-            // Compressed, a record takes less than its value.
-            slot::Kind::Blob => {
-                one_record && view.size.bytes() <= SizeClass::of(record_len(size as usize)).bytes()
-            }
-            _ => !one_record,
-        }
     }
 }
 
@@ -352,8 +319,8 @@ impl Writer {
     /// Removes what was written down for a resume. If that fails a later upload of the name finds a blob that exists,
     /// or parts it can use: nothing is lost, and the blob's own fate is settled already.
     async fn forget_resume(&self) {
-        if let Some(resume) = self.resume.as_ref().filter(|_| self.upload.id().is_some())
-            && let Err(error) = resume.forget(&self.shared).await
+        if let (Some(resume), Some(id)) = (&self.resume, self.upload.id())
+            && let Err(error) = resume.forget(&self.shared, id).await
         {
             tracing::debug!(%error, "the name of a finished upload could not be forgotten");
         }

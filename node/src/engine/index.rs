@@ -22,6 +22,10 @@ const SHARDS: usize = 1 << KeyHash::SHARD_BITS;
 const OVERHANG: usize = 16;
 /// Fullest a table gets before it grows, in 1/1000.
 const MAX_LOAD: usize = 940;
+/// Hashes whose slots are fetched at once: about as many loads as a processor has under way.
+const TOGETHER: usize = 32;
+/// How far a search goes, mostly: with the first slot, that one is in the cache line or the next.
+const NEAR: usize = 5;
 /// How many neighbours are compared when the index is at its ceiling and must drop a slot.
 const DROP_WINDOW: usize = 16;
 
@@ -102,6 +106,31 @@ impl Index {
             found.push(slot.view());
         }
         found
+    }
+
+    /// Calls `see` with the number of each hash and every slot that may be of it. The slots of some hashes are fetched
+    /// together: most of them are not in the processor's cache.
+    pub(crate) fn find_each(&self, hashes: &[KeyHash], mut see: impl FnMut(usize, &Slot)) {
+        let mut tables = Vec::with_capacity(TOGETHER);
+        let mut number = 0;
+        for group in hashes.chunks(TOGETHER) {
+            // Several locks are held at once here, and nothing is waited for with one of them: a writer that waits must
+            // not come between two readings of a shard, nor make two such groups wait for each other.
+            let lock = |hash: &KeyHash| self.shards[hash.shard()].read_recursive();
+            tables.extend(group.iter().map(lock));
+            let firsts = tables.iter().zip(group);
+            let fetched = firsts.fold(0, |sum, (table, hash)| {
+                sum ^ table.word_near(hash.fingerprint())
+            });
+            std::hint::black_box(fetched);
+            for (table, hash) in tables.iter().zip(group) {
+                for at in table.run(hash.fingerprint()) {
+                    see(number, &table.slots[at]);
+                }
+                number += 1;
+            }
+            tables.clear();
+        }
     }
 
     /// Adds a slot. At the ceiling the coldest unpinned, unleased neighbour is dropped and returned; if there is none,
@@ -205,6 +234,13 @@ impl Table {
     fn home(&self, fingerprint: u64) -> usize {
         let homes = self.slots.len().saturating_sub(OVERHANG) as u128;
         ((u128::from(fingerprint) * homes) >> KeyHash::FINGERPRINT_BITS) as usize
+    }
+
+    /// Some bits of the slots that a search for this fingerprint goes through, so that they are fetched.
+    fn word_near(&self, fingerprint: u64) -> u64 {
+        let home = self.home(fingerprint);
+        let word = |at: usize| self.slots.get(at).map_or(0, Slot::fingerprint);
+        word(home) ^ word(home + NEAR)
     }
 
     /// Positions of all slots with this fingerprint; they are neighbours.

@@ -7,6 +7,7 @@
 //! codec.rs, packing.rs, encoded.rs   compression: whether and how, on the way in, on the way out
 //! read.rs, value.rs          records and large values going out, verified; those in RAM
 //! manifest.rs                which parts make up a large value, and losing it when one is gone
+//! presence.rs                which of many blobs are there
 //! index.rs, slot.rs          where every live record lies: 16 bytes of RAM each
 //! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
 //! record.rs, batch.rs, meta.rs, entry_front.rs, checksum.rs   bytes on disk
@@ -43,6 +44,7 @@ pub(crate) mod namespaces;
 pub(crate) mod open;
 pub(crate) mod packing;
 pub mod page;
+pub(crate) mod presence;
 pub(crate) mod read;
 pub(crate) mod reclaim;
 pub(crate) mod record;

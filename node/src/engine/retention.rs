@@ -68,6 +68,11 @@ impl Default for Keeping {
 }
 
 impl Keeping {
+    /// Whether anything of a namespace can expire.
+    pub(crate) fn expires(&self, namespace: u32) -> bool {
+        self.ttl_millis(namespace).is_some()
+    }
+
     /// How long records of a namespace are served, in milliseconds; `None`: as long as they fit.
     fn ttl_millis(&self, namespace: u32) -> Option<u64> {
         if !self.expires.load(Relaxed) {

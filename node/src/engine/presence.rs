@@ -1,0 +1,91 @@
+//! Which of many blobs are there, answered from the index.
+//!
+//! A batch is gone through in passes, so that what one look-up waits for is not waited for again by the next: first all
+//! key hashes, then the slots, some shards together. What a slot says is enough: fingerprint, size class and low bits of
+//! the size. A wrong digest passes once in 2^54; a wrong size of a right hash passes if it is off by a multiple of 32
+//! and is not less than what is stored. Not here: what only the disk can settle (`blobs` asks it).
+
+use zimcache_store::Touch;
+use zimcache_types::Digest;
+
+use super::{
+    blobs::blob_key,
+    record::record_len,
+    retention::Age,
+    shared::{LEASE_TICKS, Shared},
+    slot::{self, KeyHash, SizeClass, View},
+};
+
+/// What the index tells of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    /// For each digest whether it is absent.
+    pub(crate) missing: Vec<bool>,
+    /// The numbers of those that only the disk can settle; they count as missing until then.
+    pub(crate) unsettled: Vec<usize>,
+}
+
+impl Shared {
+    /// Looks a batch up, and touches what is there as told.
+    pub(crate) fn look_for(&self, namespace: u32, digests: &[Digest], touch: Touch) -> Presence {
+        let hash = |digest| self.hash(&blob_key(namespace, digest));
+        let hashes: Vec<KeyHash> = digests.iter().map(hash).collect();
+        let mut presence = Presence {
+            missing: vec![true; digests.len()],
+            unsettled: Vec::new(),
+        };
+        let ages = self.keeping.expires(namespace);
+        let mut aged = Vec::new();
+        let touch_at = (touch != Touch::No).then(|| self.touch_now(touch == Touch::Lease));
+        self.index.find_each(&hashes, |number, slot| {
+            let view = slot.view();
+            if view.tombstone || !self.size_fits(&view, &digests[number]) {
+                return;
+            }
+            if view.unchecked {
+                presence.unsettled.push(number);
+            } else if ages {
+                aged.push((number, view));
+            } else {
+                presence.missing[number] = false;
+                if let Some(touch) = touch_at {
+                    slot.touch(touch.tick, touch.lease, LEASE_TICKS);
+                }
+            }
+        });
+        for (number, view) in aged {
+            match self.age_of(namespace, &view) {
+                Age::Expired if !self.is_leased(&view) => {}
+                Age::Unknown => presence.unsettled.push(number),
+                Age::Expired | Age::Fresh => {
+                    presence.missing[number] = false;
+                    if let Some(touch) = touch_at {
+                        self.index.find_and_touch(hashes[number], touch);
+                    }
+                }
+            }
+        }
+        for (missing, digest) in presence.missing.iter_mut().zip(digests) {
+            *missing = *missing && !digest.is_empty_blob();
+        }
+        presence
+    }
+
+    /// Whether a slot can be of a blob of this size.
+    fn size_fits(&self, view: &View, digest: &Digest) -> bool {
+        let Some(size) = digest.size_bytes else {
+            return true;
+        };
+        let one_record = size <= self.geometry.part_bytes as u64;
+        if u64::from(view.size_low) != size & slot::SIZE_LOW_MASK {
+            return false;
+        }
+        match view.kind {
+            // Compressed, a record takes less than its value.
+            slot::Kind::Blob => {
+                one_record && view.size.bytes() <= SizeClass::of(record_len(size as usize)).bytes()
+            }
+            _ => !one_record,
+        }
+    }
+}
