@@ -14,6 +14,7 @@ mod base_url;
 mod body;
 pub mod cache;
 mod call;
+mod chunks;
 mod client_address;
 mod completeness;
 mod connection;
@@ -73,7 +74,10 @@ use crate::{
     history::History,
     metrics::Metrics,
     policy::InForce,
-    protocol::{actions_cache, reapi::bytestream},
+    protocol::{
+        actions_cache,
+        reapi::{self, bytestream},
+    },
 };
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
@@ -116,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) fetching: Arc<Fetching>,
     /// Messages of calls that are in memory whole.
     pub(crate) messages: grpc::Budget,
+    /// Memory for walks through trees.
+    pub(crate) trees: reapi::Trees,
     /// Writes that can be taken up again.
     pub(crate) writes: bytestream::Writes,
     pub(crate) started: Instant,
@@ -147,6 +153,7 @@ impl Gateway {
             unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
             actions: actions_cache::State::default(),
             messages: grpc::Budget::default(),
+            trees: reapi::Trees::default(),
             writes: bytestream::Writes::default(),
             started: Instant::now(),
             logged: AtomicU64::new(1),

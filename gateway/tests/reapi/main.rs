@@ -5,11 +5,21 @@
 //! its own; what needs a disk or a restart is in `tests/`.
 
 #[cfg(test)]
+mod action_cache;
+#[cfg(test)]
 mod asset;
 #[cfg(test)]
 mod bytestream;
 #[cfg(test)]
 mod calls;
+#[cfg(test)]
+mod capabilities;
+#[cfg(test)]
+mod cas;
+#[cfg(test)]
+mod chunks;
+#[cfg(test)]
+mod clients;
 #[cfg(test)]
 mod fetching;
 #[cfg(test)]
@@ -20,6 +30,8 @@ mod origin;
 mod reflection;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tree;
 #[cfg(test)]
 #[path = "../wire/support.rs"]
 #[allow(dead_code, reason = "the wire tests use all of it")]
