@@ -11,14 +11,17 @@ use zimcache_proto::{
     reapi::{self, ActionResult},
 };
 use zimcache_store::ByteRange;
-use zimcache_types::{EntryKey, Hash, Namespace};
+use zimcache_types::{EntryKey, Function, Hash, Namespace};
 
 use crate::{
-    action, client_address, multistatus,
+    action, client_address,
+    frames::Unpacking,
+    multistatus,
     protocol::{
         actions_cache::{names, parse_content_range},
         bazel_http, builder, ccache, metro, nx,
         polykit::{self, tar::Archive},
+        reapi::names::Name,
         turborepo, webdav, zim_objects,
     },
     request,
@@ -28,7 +31,7 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("bazel_http_path", bazel_http_path),
     ("ccache_path", ccache_path),
     ("actions_cache", actions_cache),
@@ -44,6 +47,8 @@ pub const TARGETS: [Target; 15] = [
     ("webdav_path", webdav_path),
     ("action_json", action_json),
     ("forwarded_for", forwarded_for),
+    ("resource_name", resource_name),
+    ("frames", frames),
 ];
 
 /// A path that Bazel HTTP takes names a legal namespace and hash, or is refused.
@@ -191,6 +196,55 @@ pub fn forwarded_for(data: &[u8]) {
         let written = address.to_string();
         assert_eq!(client_address::parse_entry(&written), Some(address));
     }
+}
+
+/// A resource name is one of a read or of a write, and says the same when it is put together again.
+pub fn resource_name(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (read, write) = (Name::of_read(&text), Name::of_write(&text));
+    assert!(read.is_err() || write.is_err());
+    let Ok(name) = read.or(write) else { return };
+    let instance = Some(name.instance).filter(|instance| !instance.is_empty());
+    let uploads = name.uuid.into_iter().flat_map(|uuid| ["uploads", uuid]);
+    let kind: &[&str] = if name.is_zstd {
+        &["compressed-blobs", "zstd"]
+    } else {
+        &["blobs"]
+    };
+    let function = name.function.map(Function::name);
+    let size = name.size_bytes.to_string();
+    let segments = instance.into_iter().chain(uploads);
+    let segments = segments.chain(kind.iter().copied()).chain(function);
+    let segments: Vec<&str> = segments.chain([name.hash, &size]).collect();
+    let again = segments.join("/");
+    let parsed = match name.uuid {
+        Some(_) => Name::of_write(&again),
+        None => Name::of_read(&again),
+    };
+    assert_eq!(parsed, Ok(name));
+}
+
+/// Frames unpack to the same bytes whether they come whole or in pieces, and never to more than asked for.
+pub fn frames(data: &[u8]) {
+    let Some((sizes, packed)) = data.split_first_chunk::<3>() else {
+        return;
+    };
+    let size = u64::from(u16::from_le_bytes([sizes[0], sizes[1]]));
+    let unpack = |each: usize| {
+        let mut unpacking = Unpacking::new(size)?;
+        let mut unpacked = Vec::new();
+        for piece in packed.chunks(each) {
+            unpacking.push(Bytes::copy_from_slice(piece)).ok()?;
+            while let Some(bytes) = unpacking.next().ok()? {
+                unpacked.extend(bytes);
+            }
+        }
+        assert!(unpacked.len() as u64 <= size);
+        unpacking.is_complete().then_some(unpacked)
+    };
+    let whole = unpack(usize::MAX);
+    assert_eq!(unpack(usize::from(sizes[2]) + 1), whole);
+    assert!(whole.is_none_or(|whole| whole.len() as u64 == size));
 }
 
 /// A tag that is named stays named when the list grows.

@@ -28,7 +28,7 @@ mod chunks;
 mod digests;
 mod health;
 mod inline;
-mod names;
+pub(crate) mod names;
 mod reflection;
 mod tree;
 

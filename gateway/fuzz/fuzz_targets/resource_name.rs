@@ -1,0 +1,4 @@
+//! Fuzzes `parsers::resource_name`, where it is said what must hold. The committed corpus is replayed by the gateway's tests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| zimcache_gateway::parsers::resource_name(data));
