@@ -2,6 +2,9 @@
 //!
 //! The client's name for the upload leads to an internal entry that holds the upload's id. Whatever parts of it are
 //! still there, from the first one without a gap, need not be sent again; they are read and hashed once more.
+//!
+//! Invariant: the parts of an id are written by one writer at a time, and by none once a manifest names them. Whoever
+//! finds the id of another starts afresh under one of its own.
 
 use std::sync::Arc;
 
@@ -10,13 +13,13 @@ use zimcache_store::Result;
 use zimcache_types::{Digest, EntryKind, Function, Hasher};
 
 use super::{
+    blobs::blob_key,
     lane::{Body, Rule},
     manifest::PartsOf,
-    read::Loaded,
     record::{Encoding, Header, KeyClass, Kind, flag},
     shared::{Key, LaneId, Shared},
     slot::KeyHash,
-    upload::{Target, Upload},
+    upload::{Claim, Target, Upload},
     value::PartsSource,
 };
 
@@ -25,6 +28,8 @@ use super::{
 pub(crate) struct Resume {
     key: Key,
     hash: KeyHash,
+    /// The blob that is being uploaded.
+    blob: Key,
 }
 
 impl Resume {
@@ -52,6 +57,7 @@ impl Resume {
         Resume {
             key,
             hash: shared.hash(&key),
+            blob: blob_key(namespace, digest),
         }
     }
 
@@ -62,19 +68,42 @@ impl Resume {
         target: Target,
         hasher: &mut Hasher,
     ) -> Result<Upload> {
-        let known = shared.load(self.key, self.hash, None).await?;
-        let Some(id) = known.and_then(|loaded| upload_id(&loaded)) else {
+        let claim = self.claim(shared, &target).await?;
+        let Some(claim) = claim else {
             return Ok(Upload::new(Arc::clone(shared), target));
         };
-        shared.uploads.lock().insert(id);
-        // The writer that was interrupted may still have parts on their way to the disk.
-        shared.settle(LaneId::Bulk).await?;
-        let (shared_too, fresh) = (Arc::clone(shared), hasher.clone());
+        let (shared_too, id, fresh) = (Arc::clone(shared), claim.id(), hasher.clone());
         let reading = move || read_parts(&shared_too, target, id, fresh);
         let read = tokio::task::spawn_blocking(reading).await;
         let (parts, seen) = read.unwrap_or_else(|_| (0, hasher.clone()));
         *hasher = seen;
-        Ok(Upload::resumed(Arc::clone(shared), target, id, parts))
+        Ok(Upload::resumed(claim, target, parts))
+    }
+
+    /// The id of an upload that was interrupted, if nobody else has it.
+    async fn claim(&self, shared: &Arc<Shared>, target: &Target) -> Result<Option<Claim>> {
+        let Some(id) = self.known(shared).await? else {
+            return Ok(None);
+        };
+        let Some(claim) = Claim::take(shared, id) else {
+            return Ok(None);
+        };
+        // The writer that was interrupted may still have parts on their way to the disk, or their manifest.
+        shared.settle(LaneId::Bulk).await?;
+        shared.settle(LaneId::Small).await?;
+        let blob = shared.load(self.blob, target.owner, None).await?;
+        let visible = blob.filter(|loaded| loaded.header.kind == Kind::Manifest);
+        let visible = visible
+            .and_then(|loaded| PartsOf::decode(&loaded.payload(), target.owner, &loaded.header));
+        // It came to its end, but not to forgetting its name.
+        let is_visible = visible.is_some_and(|parts| parts.upload == id) && false;
+        Ok((!is_visible).then_some(claim))
+    }
+
+    /// The id that is written down under the name.
+    async fn known(&self, shared: &Arc<Shared>) -> Result<Option<[u8; 16]>> {
+        let known = shared.load(self.key, self.hash, None).await?;
+        Ok(known.and_then(|loaded| loaded.payload().as_ref().try_into().ok()))
     }
 
     /// Writes down the id of an upload.
@@ -87,8 +116,11 @@ impl Resume {
             .map(drop)
     }
 
-    /// Removes what [`Resume::announce`] wrote.
-    pub(crate) async fn forget(&self, shared: &Arc<Shared>) -> Result<()> {
+    /// Removes what [`Resume::announce`] wrote for this id. A writer that came later has put its own there.
+    pub(crate) async fn forget(&self, shared: &Arc<Shared>, id: [u8; 16]) -> Result<()> {
+        if self.known(shared).await? != Some(id) {
+            return Ok(());
+        }
         let body = Body::Pieces(Vec::new());
         let header = self.header(flag::TOMBSTONE, 0);
         shared
@@ -111,10 +143,6 @@ impl Resume {
             key: self.key.bytes,
         }
     }
-}
-
-fn upload_id(loaded: &Loaded) -> Option<[u8; 16]> {
-    loaded.payload().as_ref().try_into().ok()
 }
 
 /// Hashes the full parts that are there from the first one on; says how many.

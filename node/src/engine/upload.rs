@@ -46,7 +46,7 @@ pub(crate) struct Upload {
     reserved: Option<OwnedSemaphorePermit>,
     part: Option<PartBuf>,
     /// Set once parts are being written.
-    id: Option<[u8; 16]>,
+    claim: Option<Claim>,
     next_part: u32,
     /// Parts being made smaller, in order.
     packing: VecDeque<(Header, Packing)>,
@@ -57,6 +57,45 @@ pub(crate) struct Upload {
     zstd_form: Option<u64>,
     /// Whether any part was stored as zstd.
     has_zstd: bool,
+}
+
+/// The id of an upload in the hands of its writer. While it is held the parts are not reclaimed, and nobody else can
+/// have it: a writer verifies only its own bytes, so no other may put parts beside them.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    shared: Arc<Shared>,
+    id: [u8; 16],
+}
+
+impl Claim {
+    /// Takes an id; `None` while another writer holds it.
+    pub(crate) fn take(shared: &Arc<Shared>, id: [u8; 16]) -> Option<Claim> {
+        let is_free = shared.uploads.lock().insert(id);
+        is_free.then(|| Claim {
+            shared: Arc::clone(shared),
+            id,
+        })
+    }
+
+    /// Takes an id that no upload of this store had before.
+    fn fresh(shared: &Arc<Shared>) -> Claim {
+        loop {
+            if let Some(claim) = Claim::take(shared, shared.new_upload_id()) {
+                return claim;
+            }
+        }
+    }
+
+    /// The id.
+    pub(crate) const fn id(&self) -> [u8; 16] {
+        self.id
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.uploads.lock().remove(&self.id);
+    }
 }
 
 /// A value received in full; parts are synced.
@@ -77,7 +116,7 @@ impl Upload {
             pieces: Vec::new(),
             reserved: None,
             part: None,
-            id: None,
+            claim: None,
             next_part: 0,
             packing: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -88,11 +127,11 @@ impl Upload {
     }
 
     /// An upload whose first `parts` parts are on the disk already.
-    pub(crate) fn resumed(shared: Arc<Shared>, target: Target, id: [u8; 16], parts: u32) -> Upload {
-        shared.uploads.lock().insert(id);
+    pub(crate) fn resumed(claim: Claim, target: Target, parts: u32) -> Upload {
+        let shared = Arc::clone(&claim.shared);
         let total = u64::from(parts) * shared.geometry.part_bytes as u64;
         let mut upload = Upload::new(shared, target);
-        (upload.id, upload.next_part, upload.total) = (Some(id), parts, total);
+        (upload.claim, upload.next_part, upload.total) = (Some(claim), parts, total);
         // How the parts that are there are stored is not known here.
         upload.zstd_form = None;
         upload
@@ -104,14 +143,14 @@ impl Upload {
     }
 
     /// The upload's id, given at its first part.
-    pub(crate) const fn id(&self) -> Option<[u8; 16]> {
-        self.id
+    pub(crate) fn id(&self) -> Option<[u8; 16]> {
+        self.claim.as_ref().map(Claim::id)
     }
 
     /// Whether so many more bytes keep it in pieces.
     pub(crate) fn stays_small(&self, more: usize) -> bool {
         self.part.is_none()
-            && self.id.is_none()
+            && self.claim.is_none()
             && self.total as usize + more <= self.target.pieces_bytes
     }
 
@@ -174,11 +213,9 @@ impl Upload {
     }
 
     fn start_parts(&mut self) -> [u8; 16] {
-        *self.id.get_or_insert_with(|| {
-            let id = self.shared.new_upload_id();
-            self.shared.uploads.lock().insert(id);
-            id
-        })
+        let shared = &self.shared;
+        let claim = self.claim.get_or_insert_with(|| Claim::fresh(shared));
+        claim.id()
     }
 
     async fn send_part(&mut self) -> Result<()> {
@@ -258,14 +295,14 @@ impl Upload {
 
     /// Ends the body: all parts are synced when this returns. `one_record`: a value of one part needs no manifest.
     pub(crate) async fn finish(&mut self, one_record: bool) -> Result<Received> {
-        if self.part.is_none() && self.id.is_none() {
+        if self.part.is_none() && self.claim.is_none() {
             return Ok(Received::Pieces(
                 std::mem::take(&mut self.pieces),
                 self.reserved.take(),
             ));
         }
         if one_record
-            && self.id.is_none()
+            && self.claim.is_none()
             && let Some(part) = self.part.take()
         {
             return Ok(Received::One(part));
@@ -285,14 +322,6 @@ impl Upload {
             function: self.target.function,
             owner: self.target.owner,
         }))
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.shared.uploads.lock().remove(&id);
-        }
     }
 }
 

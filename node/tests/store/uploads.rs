@@ -1,8 +1,11 @@
-//! Row 6a: failed, hostile and interrupted uploads over an existing large blob leave its bytes alone.
+//! Row 6a: failed, hostile and interrupted uploads over an existing large blob leave its bytes alone. And uploads that
+//! share a name: what one writer left is taken up by one other at most, and only while nothing visible is made of it.
+
+use std::task::Poll;
 
 use bytes::Bytes;
 use zimcache_node::testing::SimRng;
-use zimcache_store::{ByteRange, CreateOptions, testing::conformance::pattern};
+use zimcache_store::{BlobWriter, ByteRange, CreateOptions, Error, testing::conformance::pattern};
 use zimcache_types::{Code, Digest, Function};
 
 use crate::{harness::Rig, ops::team, volume::Row};
@@ -142,4 +145,188 @@ fn two_uploads_of_one_large_digest_at_once_both_end_well() {
         .unwrap();
     assert!(found.unwrap() == Some(body));
     assert_eq!(rig.stats().blobs, 1);
+}
+
+/// A body that is sent to a store under one name, in pieces and by several writers.
+struct Sending {
+    rig: Rig,
+    body: Bytes,
+    digest: Digest,
+}
+
+impl Sending {
+    fn new(seed: u64) -> Sending {
+        let body = pattern(seed, SIZE);
+        Sending {
+            rig: Rig::fresh(seed),
+            digest: Digest::of(Function::Sha256, &body),
+            body,
+        }
+    }
+
+    fn writer(&self) -> Box<dyn BlobWriter> {
+        let blobs = self.rig.node().blobs();
+        let created = self
+            .rig
+            .wait(blobs.create(team(), &self.digest, resumed(1)));
+        created.unwrap().unwrap()
+    }
+
+    fn send(&self, writer: &mut Box<dyn BlobWriter>, bytes: &Bytes) {
+        let sent = self.rig.wait(async {
+            for chunk in bytes.chunks(300_000) {
+                writer.write(bytes.slice_ref(chunk)).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        sent.unwrap().unwrap();
+    }
+
+    fn commit(&self, writer: Box<dyn BlobWriter>) -> Result<u64, Code> {
+        let committed = self.rig.wait(writer.commit()).unwrap();
+        committed.map_err(|error| error.code())
+    }
+
+    /// Sends so much from the start and goes away; says how much is held.
+    fn interrupt(&self, sent: usize) -> u64 {
+        let mut writer = self.writer();
+        self.send(&mut writer, &self.body.slice(..sent));
+        drop(writer);
+        let held = self.writer().offset();
+        assert!(
+            (1..=sent as u64).contains(&held),
+            "{held} of {sent} bytes are held"
+        );
+        held
+    }
+
+    /// Goes on with the rest of the body.
+    fn complete(&self) {
+        let mut writer = self.writer();
+        let held = writer.offset() as usize;
+        self.send(&mut writer, &self.body.slice(held..));
+        assert_eq!(self.commit(writer), Ok(SIZE as u64));
+    }
+
+    /// Whether the blob is there; if so, its bytes are right.
+    fn is_there(&self) -> bool {
+        let stores = self.rig.stores();
+        let found = stores.blob(team(), &self.digest, ByteRange::Full);
+        let found = self.rig.wait(found).unwrap().unwrap();
+        assert!(found.as_ref().is_none_or(|found| found == &self.body));
+        found.is_some()
+    }
+}
+
+#[test]
+fn two_writers_of_one_name_never_mix_their_parts() {
+    let scene = Sending::new(3);
+    let other = Bytes::from(scene.body.iter().map(|byte| !byte).collect::<Vec<_>>());
+    let held = scene.interrupt(3_000_000) as usize;
+    let mut first = scene.writer();
+    assert_eq!(first.offset() as usize, held);
+    let mut second = scene.writer();
+    assert_eq!(second.offset(), 0, "what another writer has is not shared");
+    scene.send(&mut second, &other.slice(..5_000_000));
+    scene.send(&mut first, &scene.body.slice(held..6_000_000));
+    scene.send(&mut second, &other.slice(5_000_000..));
+    assert_eq!(scene.commit(second), Err(Code::Invalid));
+    scene.send(&mut first, &scene.body.slice(6_000_000..));
+    assert_eq!(scene.commit(first), Ok(SIZE as u64));
+    assert!(scene.is_there());
+}
+
+#[test]
+fn a_writer_that_ends_leaves_the_name_to_the_one_that_came_later() {
+    let scene = Sending::new(4);
+    let mut first = scene.writer();
+    scene.send(&mut first, &scene.body.slice(..2_000_000));
+    let mut second = scene.writer();
+    scene.send(&mut second, &scene.body.slice(..4_000_000));
+    scene.send(&mut first, &scene.body.slice(..SIZE - 2_000_000));
+    assert_eq!(scene.commit(first), Err(Code::Invalid));
+    drop(second);
+    assert!(scene.writer().offset() > 3_000_000);
+    scene.complete();
+    assert!(scene.is_there());
+}
+
+#[test]
+fn looking_at_what_is_held_leaves_it_there_also_when_the_store_is_opened_again() {
+    let mut scene = Sending::new(5);
+    let held = scene.interrupt(5_000_000);
+    for _ in 0..3 {
+        assert_eq!(scene.writer().offset(), held);
+    }
+    scene.rig.restart().unwrap();
+    for _ in 0..3 {
+        assert_eq!(scene.writer().offset(), held);
+    }
+    scene.complete();
+    assert!(scene.is_there());
+}
+
+#[test]
+fn a_writer_that_gives_up_while_it_takes_an_upload_up_leaves_it_to_the_next() {
+    let scene = Sending::new(6);
+    let held = scene.interrupt(5_000_000);
+    let blobs = scene.rig.node().blobs();
+    for polls in 1..6 {
+        let mut create = blobs.create(team(), &scene.digest, resumed(1));
+        let given_up = scene.rig.wait(async {
+            for _ in 0..polls {
+                let poll = std::future::poll_fn(|cx| Poll::Ready(create.as_mut().poll(cx)));
+                if poll.await.is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        given_up.unwrap();
+        drop(create);
+        assert_eq!(scene.writer().offset(), held, "after {polls} polls");
+    }
+}
+
+#[test]
+fn an_upload_that_became_visible_is_not_taken_up_under_its_old_name() {
+    let mut acknowledged = false;
+    for cut_at in 0.. {
+        let mut scene = Sending::new(7);
+        let mut writer = scene.writer();
+        scene.send(&mut writer, &scene.body);
+        // Cuts come ever later: before the manifest, behind it, and at last behind the name's end.
+        scene.rig.disk.cut_power_after(cut_at);
+        acknowledged = scene.commit(writer).is_ok() && !scene.rig.disk.is_off();
+        scene.rig.crash(cut_at).unwrap();
+        let was_there = scene.is_there();
+        let mut writer = scene.writer();
+        let held = writer.offset() as usize;
+        scene.send(&mut writer, &Bytes::from(vec![0; SIZE - held]));
+        assert_eq!(scene.commit(writer), Err(Code::Invalid));
+        assert_eq!(scene.is_there(), was_there, "cut at change {cut_at}");
+        if acknowledged {
+            break;
+        }
+    }
+    assert!(acknowledged);
+}
+
+#[test]
+fn a_name_costs_no_write_before_there_are_parts() {
+    let written = |options: &CreateOptions| {
+        let mut rig = Rig::fresh(8);
+        for size in [1_000, 60_000, 100_000] {
+            let body = pattern(size, size as usize);
+            let digest = Digest::of(Function::Sha256, &body);
+            let stores = rig.stores();
+            let put = stores.put_blob(team(), &digest, &body, 30_000, options.clone());
+            rig.wait(put).unwrap().unwrap();
+            let looked = stores.blobs.create(team(), &digest, options.clone());
+            assert_eq!(rig.wait(looked).unwrap().unwrap().offset(), 0);
+        }
+        rig.close();
+        rig.disk.counts().writes
+    };
+    assert_eq!(written(&resumed(1)), written(&CreateOptions::default()));
 }
