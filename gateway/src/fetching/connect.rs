@@ -23,10 +23,26 @@ use zimcache_telemetry::task;
 
 use super::{Failure, guard::Place, target::Target};
 
-/// How long a look-up, a connection and a TLS handshake may take together.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Most addresses of a host that are tried.
 const MOST_ADDRESSES: usize = 8;
+
+/// How long others may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// A look-up, a connection and a TLS handshake together.
+    connect: Duration,
+    /// An answer, or the next bytes of it.
+    pub(super) idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Finds the addresses of hosts. Tests bring one of their own.
 pub(super) trait Resolve: Send + Sync + Debug + 'static {
@@ -60,6 +76,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 #[derive(Debug)]
 pub(super) struct Connector {
     resolver: Box<dyn Resolve>,
+    pub(super) patience: Patience,
     tls: OnceCell<Arc<ClientConfig>>,
 }
 
@@ -67,7 +84,21 @@ impl Connector {
     pub(super) fn new(resolver: impl Resolve) -> Connector {
         Connector {
             resolver: Box::new(resolver),
+            patience: Patience::default(),
             tls: OnceCell::new(),
+        }
+    }
+
+    /// Gives up sooner.
+    #[cfg(test)]
+    pub(super) fn impatient(self) -> Connector {
+        let short = Duration::from_millis(100);
+        Connector {
+            patience: Patience {
+                connect: short,
+                idle: short,
+            },
+            ..self
         }
     }
 
@@ -86,7 +117,7 @@ impl Connector {
         target: &Target,
         private: bool,
     ) -> Result<Box<dyn Wire>, Failure> {
-        let connected = timeout(PATIENCE, self.try_connect(target, private)).await;
+        let connected = timeout(self.patience.connect, self.try_connect(target, private)).await;
         connected.unwrap_or(Err(Failure::Silent))
     }
 
@@ -248,6 +279,16 @@ mod tests {
         let connector = Changing::answers(&[&["169.254.169.254"]]);
         let failure = outcome(&connector, &target("http", 80), true).await;
         assert_eq!(failure, Some(Failure::ForbiddenAddress));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_takes_too_long_is_given_up() {
+        let (listener, port) = listener().await;
+        let connector = Changing::answers(&[&["127.0.0.1"]]).impatient();
+        // It is accepted by the system and never spoken to: there is no TLS handshake.
+        let failure = outcome(&connector, &target("https", port), true).await;
+        assert_eq!(failure, Some(Failure::Silent));
+        drop(listener);
     }
 
     #[tokio::test]

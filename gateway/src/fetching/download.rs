@@ -20,8 +20,6 @@ use crate::{Error, body::Body, cache::Chunks, error::Result as Taken};
 
 /// Most redirects that are followed.
 const MOST_REDIRECTS: usize = 5;
-/// How long an answer or the next bytes of it may take.
-const IDLE: Duration = Duration::from_secs(30);
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("zimcache/", env!("CARGO_PKG_VERSION")));
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -53,6 +51,7 @@ pub(crate) fn may_be_sent(name: &HeaderName) -> bool {
 pub(super) struct Download {
     body: Incoming,
     _connection: Connection,
+    idle: Duration,
     length: Option<u64>,
     taken: u64,
     /// Why it broke off.
@@ -89,7 +88,9 @@ impl Download {
             };
             let (response, connection) = ask(connector, rules, &target, own).await?;
             match response.status() {
-                StatusCode::OK => return Download::of(response, connection),
+                StatusCode::OK => {
+                    return Download::of(response, connection, connector.patience.idle);
+                }
                 StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
                 | StatusCode::SEE_OTHER
@@ -106,7 +107,11 @@ impl Download {
         Err(Failure::BadRedirect)
     }
 
-    fn of(response: Response<Incoming>, connection: Connection) -> Result<Download, Failure> {
+    fn of(
+        response: Response<Incoming>,
+        connection: Connection,
+        idle: Duration,
+    ) -> Result<Download, Failure> {
         let coding = response.headers().get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| coding != IDENTITY) {
             return Err(Failure::Encoded);
@@ -116,6 +121,7 @@ impl Download {
             length: body.size_hint().exact(),
             body,
             _connection: connection,
+            idle,
             taken: 0,
             failure: None,
         })
@@ -140,7 +146,7 @@ impl Download {
     pub(super) async fn next_bytes(&mut self) -> Option<Result<Bytes, Failure>> {
         loop {
             let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
-            let frame = match timeout(IDLE, frame).await {
+            let frame = match timeout(self.idle, frame).await {
                 Ok(None) => return None,
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
@@ -189,7 +195,8 @@ async fn ask(
         }
     };
     let connection = Connection(task::spawn("origin", driven));
-    let answered = timeout(IDLE, sender.send_request(request(target, headers)?)).await;
+    let sent = sender.send_request(request(target, headers)?);
+    let answered = timeout(connector.patience.idle, sent).await;
     let response = answered.map_err(|_| Failure::Silent)?;
     let response = response.map_err(|error| {
         tracing::debug!(%error, server = %target, "a server gave no answer");
@@ -219,7 +226,55 @@ fn request(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::{super::connect::System, *};
+
+    /// What becomes of a download whose server sends this and then nothing more.
+    async fn stalled(sent: &'static [u8]) -> Option<Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let serving = task::spawn("origin", async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(sent).await.unwrap();
+            stream.read_to_end(&mut Vec::new()).await.ok();
+        });
+        let rules = AssetsConfig {
+            fetch_from: vec![url.parse().unwrap()],
+            fetch_private: true,
+        };
+        let target = Target::parse(&url).unwrap();
+        let connector = Connector::new(System).impatient();
+        let begun = Download::begin(&connector, &rules, &target, &[]).await;
+        let failure = match begun {
+            Ok(mut download) => loop {
+                match download.next_bytes().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(failure)) => break Some(failure),
+                    None => break None,
+                }
+            },
+            Err(failure) => Some(failure),
+        };
+        serving.await.unwrap();
+        failure
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_given_up() {
+        for sent in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\nContent-Le",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        ] {
+            assert_eq!(stalled(sent).await, Some(Failure::Silent));
+        }
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole";
+        assert_eq!(stalled(whole).await, None);
+    }
 
     #[test]
     fn headers_that_frame_or_redirect_a_request_are_ours() {

@@ -132,9 +132,13 @@ pub(crate) struct Fetching {
 
 impl Fetching {
     pub(crate) fn new(cache: Arc<Cache>) -> Fetching {
+        Fetching::through(Connector::new(System), cache)
+    }
+
+    fn through(connector: Connector, cache: Arc<Cache>) -> Fetching {
         Fetching {
             cache,
-            connector: Connector::new(System),
+            connector,
             turns: Semaphore::new(AT_ONCE),
             under_way: Mutex::default(),
         }
@@ -236,5 +240,88 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.fetching.under_way.lock().remove(&self.wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures_util::future::BoxFuture;
+    use zimcache_config::AssetsConfig;
+    use zimcache_store::memory::MemoryStore;
+    use zimcache_types::ByteSize;
+
+    use super::{connect::Resolve, *};
+
+    /// Never finds anything, and counts who asks at once.
+    #[derive(Debug, Clone, Default)]
+    struct Endless {
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            self.now.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Resolve for Endless {
+        fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            let asking = self.clone();
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            Box::pin(async move {
+                let _asking = asking;
+                std::future::pending().await
+            })
+        }
+    }
+
+    fn wanted(number: usize) -> Wanted {
+        Wanted {
+            namespace: Namespace::default(),
+            function: Function::Sha256,
+            uri: format!("http://origin.test/{number}"),
+            headers: Vec::new(),
+            checksums: None,
+            remember_as: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn downloads_at_once_and_downloads_that_wait_are_bounded() {
+        let store = Arc::new(MemoryStore::default());
+        let cache = Arc::new(Cache::new(store.clone(), store, ByteSize::mib(1)));
+        let asked = Endless::default();
+        let most = Arc::clone(&asked.most);
+        let fetching = Fetching::through(Connector::new(asked), cache);
+        let fetching = Arc::new(fetching);
+        let policy = Arc::new(Policy {
+            assets: AssetsConfig {
+                fetch_from: vec!["http://origin.test/".parse().unwrap()],
+                ..AssetsConfig::default()
+            },
+            ..Policy::default()
+        });
+        let time = Duration::from_millis(500);
+        let fetch = async |number| fetching.fetch(&wanted(number), &policy, time).await;
+        // One more than may be under way; the same again takes no place.
+        let all = (0..MOST_UNDER_WAY).chain([0, MOST_UNDER_WAY]);
+        let ended = futures_util::future::join_all(all.map(fetch)).await;
+        let busy = ended.iter().filter(|end| **end == Err(Failure::Busy));
+        assert_eq!(busy.count(), 1);
+        let late = ended.iter().filter(|end| **end == Err(Failure::Timeout));
+        assert_eq!(late.count(), MOST_UNDER_WAY + 1);
+        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+        // A waiter is told before its download has left its place.
+        while !fetching.under_way.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 }

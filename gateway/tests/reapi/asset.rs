@@ -213,6 +213,20 @@ async fn what_is_not_known_is_told_in_the_answer() {
 }
 
 #[tokio::test]
+async fn what_is_not_known_counts_as_a_miss_although_the_call_succeeds() {
+    let server = Server::start().await;
+    stocked(&server, "urn:a", b"a").await;
+    for (uri, counted) in [("urn:none", (0, 1)), ("urn:a", (1, 1))] {
+        fetch(&server, asked(uri)).await.unwrap();
+        let told = server.get("/api/v1/stats").await.text();
+        let (hits, misses) = counted;
+        let expected = format!("\"hits\":{hits},\"misses\":{misses},");
+        assert!(told.contains(&expected), "{told}");
+    }
+    server.finish().await;
+}
+
+#[tokio::test]
 async fn qualifiers_tell_contents_of_a_uri_apart() {
     let server = Server::start().await;
     for (blob, commit) in [(b"old", "1"), (b"new", "2")] {

@@ -20,9 +20,10 @@ use crate::{
     assets::{Kind, Name},
     body::Body,
     cache::Named,
-    call::Call,
+    call::{Call, Counted},
     fetching::{Checksums, Failure, Sums, Target, Wanted},
     grpc::{self, Messages, Outcome, Status},
+    metrics::Verb,
     protocol::reapi::{digests, room_of},
     room::Room,
 };
@@ -53,6 +54,12 @@ async fn fetch(call: Call<'_>, kind: Kind) -> Outcome<Response<Body>> {
         Some(known) => Ok(known),
         None => search.elsewhere().await?,
     };
+    if let Err(unknown) = &found {
+        // The call succeeds, but it is no hit.
+        let status = unknown.status.counted_as();
+        let verb = Verb::Get;
+        call.noted.rpc.get_or_init(|| Counted { verb, status });
+    }
     Ok(grpc::unary(&search.answer(found)))
 }
 

@@ -21,7 +21,7 @@ use zimcache_types::Timestamp;
 use crate::grpc::{Outcome, Status};
 
 /// Most URIs in a request.
-const MOST_URIS: usize = 1000;
+const MOST_URIS: usize = 100;
 /// Longest URI.
 const MOST_URI_BYTES: usize = 8 << 10;
 
