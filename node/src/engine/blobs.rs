@@ -18,9 +18,11 @@ use super::{
     record::{Encoding, Header, KeyClass, Kind, flag},
     resume::Resume,
     shared::{Key, LaneId, Shared},
-    slot::KeyHash,
+    slot::{KeyHash, View},
     upload::{Received, Target, Upload},
 };
+
+const EVICTED: Error = Error::Retry("the blob was evicted while it was being sent again");
 
 /// Blobs on the engine.
 #[derive(Debug, Clone)]
@@ -78,11 +80,7 @@ impl BlobStore for Blobs {
         let Some((key, hash)) = self.key(namespace, digest) else {
             return Ok(None);
         };
-        let Some(loaded) = self
-            .0
-            .load(key, hash, Some(self.0.touch_now(false)))
-            .await?
-        else {
+        let Some(loaded) = self.0.load(key, hash, Some(self.0.touch_now())).await? else {
             return Ok(None);
         };
         let total = loaded.header.raw_size;
@@ -133,6 +131,7 @@ impl BlobStore for Blobs {
             resume,
             exists: None,
             announced: false,
+            lease: options.lease,
         }))
     }
 
@@ -153,12 +152,15 @@ impl BlobStore for Blobs {
             let (key, hash) = self.0.blob_hash(number, &digests[at]);
             if self.is_whole(key, hash).await? {
                 presence.missing[at] = false;
-                if touch != Touch::No {
-                    let touch = self.0.touch_now(touch == Touch::Lease);
-                    self.0.index.find_and_touch(hash, touch);
+                match touch {
+                    Touch::No => {}
+                    Touch::Use => drop(self.0.index.find_and_touch(hash, self.0.touch_now())),
+                    Touch::Lease => presence.unleased.push(at),
                 }
             }
         }
+        self.lease(number, digests, &presence.unleased, &mut presence.missing)
+            .await?;
         Ok(presence.missing)
     }
 
@@ -196,6 +198,26 @@ impl BlobStore for Blobs {
 }
 
 impl Blobs {
+    /// Leases some of the digests before anybody is told that they are there. What is gone by then is missing.
+    async fn lease(
+        &self,
+        namespace: u32,
+        digests: &[Digest],
+        unleased: &[usize],
+        missing: &mut [bool],
+    ) -> Result<()> {
+        if unleased.is_empty() {
+            return Ok(());
+        }
+        let hash = |at: &usize| self.0.blob_hash(namespace, &digests[*at]).1;
+        let hashes: Vec<KeyHash> = unleased.iter().map(hash).collect();
+        let there = self.0.lease(namespace, &hashes).await?;
+        for (at, there) in unleased.iter().zip(there) {
+            missing[*at] = !there;
+        }
+        Ok(())
+    }
+
     /// Whether a blob is served, and has all its parts if it is in parts; from the disk.
     async fn is_whole(&self, key: Key, hash: KeyHash) -> Result<bool> {
         let loaded = self.0.load(key, hash, None).await?;
@@ -220,6 +242,7 @@ struct Writer {
     exists: Option<u64>,
     /// Whether the upload's start has been written down for a later resume.
     announced: bool,
+    lease: bool,
 }
 
 #[async_trait]
@@ -261,14 +284,13 @@ impl BlobWriter for Writer {
                 actual,
             });
         }
-        if self.exists.is_some() {
-            if !self.is_there(|_| true).await? {
-                return Err(Error::Retry(
-                    "the blob was evicted while it was being sent again",
-                ));
-            }
-        } else if total > 0 && !self.exists().await? {
+        let stored = self.exists.is_none() && total > 0 && !self.exists().await?;
+        if stored {
             self.store().await?;
+        } else if self.exists.is_some() && !self.is_there(|_| true).await? {
+            return Err(EVICTED);
+        } else if self.lease && total > 0 {
+            self.renew().await?;
         }
         self.forget_resume().await;
         Ok(total)
@@ -300,11 +322,37 @@ impl Writer {
 
     /// Whether a record is there that will do.
     async fn is_there(&self, will_do: impl Fn(&Header) -> bool) -> Result<bool> {
-        let touch = Some(self.shared.touch_now(false));
+        let touch = Some(self.shared.touch_now());
         let loaded = self.shared.load(self.key, self.hash, touch).await?;
         Ok(loaded.is_some_and(|loaded| {
             will_do(&loaded.header) && self.shared.is_whole(self.hash, &loaded)
         }))
+    }
+
+    /// Leases the blob that was there already.
+    async fn renew(&self) -> Result<()> {
+        let mut needed = false;
+        let shared = &self.shared;
+        shared
+            .index
+            .find_each(&[self.hash], |_, slot| needed |= shared.needs_lease(slot));
+        if needed {
+            let there = shared.lease(self.key.namespace, &[self.hash]).await?;
+            return if there == [true] {
+                Ok(())
+            } else {
+                Err(EVICTED)
+            };
+        }
+        Ok(())
+    }
+
+    /// Whether the record about to be written has to say that the blob is leased: it was asked for, or is so already.
+    fn is_leased(&self) -> bool {
+        let shared = &self.shared;
+        let found = shared.index.find(self.hash);
+        let is_leased = |view: &View| !view.tombstone && shared.is_leased(view);
+        self.lease || found.iter().any(|view| is_leased(&view))
     }
 
     /// Writes down which upload this is, before its first part can be durable.
@@ -333,7 +381,7 @@ impl Writer {
             kind: Kind::Blob,
             function: self.key.function,
             encoding: Encoding::Identity,
-            flags: 0,
+            flags: if self.is_leased() { flag::LEASED } else { 0 },
             namespace: self.key.namespace,
             part: 0,
             stored: total as u32,

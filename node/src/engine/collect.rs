@@ -66,11 +66,14 @@ impl Collection<'_> {
             return false;
         };
         let now = self.shared.clock.now();
-        let version = match header.kind {
-            Kind::Part => self.shared.version_of_part(view.location),
-            _ => header.version,
+        let value = match header.kind {
+            Kind::Part => self.shared.value_of_part(view.location),
+            _ => Some((*view, header.version)),
         };
-        let leased = self.shared.is_leased(view);
+        let Some((view, version)) = value else {
+            return false;
+        };
+        let leased = self.shared.is_leased(&view);
         !leased && now.since(Timestamp(put_millis(version))) >= limit
     }
 

@@ -69,8 +69,6 @@ impl Candidates {
 pub(crate) struct TouchAt {
     /// Now, in ticks.
     pub(crate) tick: u16,
-    /// Start a lease too.
-    pub(crate) lease: bool,
 }
 
 impl Index {
@@ -93,7 +91,7 @@ impl Index {
     /// The slots that may be of this key, touched.
     pub(crate) fn find_and_touch(&self, hash: KeyHash, touch: TouchAt) -> Candidates {
         self.find_and(hash, |slot| {
-            slot.touch(touch.tick, touch.lease, LEASE_TICKS);
+            slot.touch(touch.tick, LEASE_TICKS);
         })
     }
 
@@ -156,13 +154,18 @@ impl Index {
         dropped
     }
 
-    /// Puts `new` where the slot at `old` is; `false` when that slot is gone.
-    pub(crate) fn replace(&self, hash: KeyHash, old: Location, new: View) -> bool {
+    /// Puts `new` where the slot at `old` is; `false` when that slot is gone. A lease is a promise about the blob,
+    /// whichever record it is in: it stays, also one that started while `new` was on its way.
+    pub(crate) fn replace(&self, hash: KeyHash, old: Location, mut new: View) -> bool {
         let table = self.shards[hash.shard()].write();
         let Some(at) = table.position(hash.fingerprint(), old) else {
             return false;
         };
         let before = table.slots[at].view();
+        let is_value = matches!(new.kind, Kind::Blob | Kind::Manifest) && !new.tombstone;
+        if before.leased && is_value && !new.leased {
+            (new.leased, new.touch) = (true, before.touch);
+        }
         table.slots[at].set(&Slot::new(hash.fingerprint(), new));
         self.count_down(before);
         self.count_up(new);

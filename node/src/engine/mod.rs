@@ -7,7 +7,7 @@
 //! codec.rs, packing.rs, encoded.rs   compression: whether and how, on the way in, on the way out
 //! read.rs, value.rs          records and large values going out, verified; those in RAM
 //! manifest.rs                which parts make up a large value, and losing it when one is gone
-//! presence.rs                which of many blobs are there
+//! presence.rs, leases.rs     which of many blobs are there, and that they stay, also across a restart
 //! index.rs, slot.rs          where every live record lies: 16 bytes of RAM each
 //! segment.rs, space.rs       files: formats, the table of those in use, the pool of free ones
 //! record.rs, batch.rs, meta.rs, entry_front.rs, checksum.rs   bytes on disk
@@ -35,7 +35,8 @@ pub(crate) mod entry_front;
 pub(crate) mod hot;
 pub(crate) mod index;
 pub(crate) mod lane;
-pub(crate) mod ledger;
+mod leases;
+mod ledger;
 pub(crate) mod maintenance;
 pub(crate) mod manifest;
 pub(crate) mod meta;

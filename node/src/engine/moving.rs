@@ -9,7 +9,7 @@ use zimcache_store::{Error, Result};
 
 use super::{
     lane::{Body, Message, Outcome, Rule, Write},
-    record::Header,
+    record::{Header, flag},
     segment::{Class, Segment},
     shared::{LaneId, Shared},
     slot::{KeyHash, View},
@@ -56,12 +56,17 @@ impl<'a> Moving<'a> {
     pub(crate) fn send(
         &mut self,
         hash: KeyHash,
-        header: Header,
+        mut header: Header,
         payload: Bytes,
         view: View,
         verdict: Verdict,
         emptied: &mut Emptied,
     ) -> Result<()> {
+        // In its new place a lease counts from now after a restart: later, which is safe.
+        header.flags &= !flag::LEASED;
+        if self.shared.is_leased(&view) {
+            header.flags |= flag::LEASED;
+        }
         let mut as_moved = view;
         as_moved.freq = view.freq.saturating_sub(1);
         let (done, outcome) = oneshot::channel();

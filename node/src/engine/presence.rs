@@ -23,6 +23,8 @@ pub(crate) struct Presence {
     pub(crate) missing: Vec<bool>,
     /// The numbers of those that only the disk can settle; they count as missing until then.
     pub(crate) unsettled: Vec<usize>,
+    /// The numbers of those that are there and have to be leased durably before anybody is told so.
+    pub(crate) unleased: Vec<usize>,
 }
 
 impl Shared {
@@ -33,10 +35,12 @@ impl Shared {
         let mut presence = Presence {
             missing: vec![true; digests.len()],
             unsettled: Vec::new(),
+            unleased: Vec::new(),
         };
         let ages = self.keeping.expires(namespace);
         let mut aged = Vec::new();
-        let touch_at = (touch != Touch::No).then(|| self.touch_now(touch == Touch::Lease));
+        let touch_at = (touch != Touch::No).then(|| self.touch_now());
+        let leases = touch == Touch::Lease;
         self.index.find_each(&hashes, |number, slot| {
             let view = slot.view();
             if view.tombstone || !self.size_fits(&view, &digests[number]) {
@@ -48,8 +52,10 @@ impl Shared {
                 aged.push((number, view));
             } else {
                 presence.missing[number] = false;
-                if let Some(touch) = touch_at {
-                    slot.touch(touch.tick, touch.lease, LEASE_TICKS);
+                if leases && self.needs_lease(slot) {
+                    presence.unleased.push(number);
+                } else if let Some(touch) = touch_at {
+                    slot.touch(touch.tick, LEASE_TICKS);
                 }
             }
         });
@@ -59,7 +65,9 @@ impl Shared {
                 Age::Unknown => presence.unsettled.push(number),
                 Age::Expired | Age::Fresh => {
                     presence.missing[number] = false;
-                    if let Some(touch) = touch_at {
+                    if leases {
+                        presence.unleased.push(number);
+                    } else if let Some(touch) = touch_at {
                         self.index.find_and_touch(hashes[number], touch);
                     }
                 }

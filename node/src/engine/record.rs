@@ -103,6 +103,10 @@ pub(crate) mod flag {
     pub(crate) const KEEP: u16 = 4;
     /// Says that the key is deleted.
     pub(crate) const TOMBSTONE: u16 = 8;
+    /// The blob was leased when the record was written.
+    pub(crate) const LEASED: u16 = 16;
+    /// Says which blobs were leased when the record was written.
+    pub(crate) const TOUCHES: u16 = 32;
 }
 
 /// A record header as it lies on disk.

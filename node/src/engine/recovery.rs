@@ -19,7 +19,7 @@ use super::{
     record::{self, Header, Kind, flag},
     scan::{Scanned, scan},
     segment::{Class, Segment, SegmentHeader, State, TocRow, parse_file_name, read_footer},
-    shared::{Key, LaneId, Shared, slot_kind, tick_of},
+    shared::{Key, LEASE_TICKS, LaneId, Shared, TICK_MILLIS, is_kept, slot_kind, tick_of},
     slot::{self, KeyHash, Location, View},
 };
 
@@ -97,6 +97,8 @@ pub(crate) struct Recovered {
     pub(crate) empty: Vec<u32>,
     namespaces: HashMap<Namespace, (u64, u32)>,
     highest_version: u64,
+    /// Records that say what was leased.
+    touches: Vec<(Location, Header)>,
 }
 
 /// Fills the index from the segments in use.
@@ -116,6 +118,11 @@ pub(crate) fn recover(shared: &Shared, files: InUse) -> io::Result<Recovered> {
         namespaces.insert(name, number);
     }
     drop(namespaces);
+    for (location, header) in recovered.touches.drain(..) {
+        if let Some(segment) = shared.segments.get(location.segment) {
+            shared.recover_touches(&segment, location, &header)?;
+        }
+    }
     Ok(recovered)
 }
 
@@ -206,7 +213,10 @@ fn recover_row(
         recover_namespace(segment, location, recovered)?;
     }
     segment.note(&header);
-    let view = recovered_view(segment, &header, location);
+    if header.flags & flag::TOUCHES != 0 {
+        recovered.touches.push((location, header));
+    }
+    let view = recovered_view(segment, &header, location, shared.clock.now().0);
     let hash = row.hash();
     let same = |other: KeyHash| {
         if row.is_unreadable() {
@@ -254,15 +264,19 @@ fn version_of_row(shared: &Shared, location: Location) -> io::Result<Option<u64>
     Ok(row.and_then(TocRow::header).map(|header| header.version))
 }
 
-fn recovered_view(segment: &Segment, header: &Header, location: Location) -> View {
+fn recovered_view(segment: &Segment, header: &Header, location: Location, now: u64) -> View {
     let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
     view.dirty = header.flags & flag::DIRTY != 0;
     view.hint = header.flags & flag::HINT != 0;
-    view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
+    view.keep = is_kept(header);
     view.tombstone = header.is_tombstone();
     view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
     view.unchecked = matches!(header.kind, Kind::Manifest | Kind::EntryManifest) && !view.tombstone;
-    view.touch = tick_of(segment.last_batch_millis.load(Relaxed));
+    // Later than its own batch, which is safe.
+    let written = segment.last_batch_millis.load(Relaxed);
+    view.touch = tick_of(written);
+    let kept = u64::from(LEASE_TICKS) * TICK_MILLIS;
+    view.leased = header.flags & flag::LEASED != 0 && now.saturating_sub(written) < kept;
     view
 }
 

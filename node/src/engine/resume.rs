@@ -96,7 +96,7 @@ impl Resume {
         let visible = visible
             .and_then(|loaded| PartsOf::decode(&loaded.payload(), target.owner, &loaded.header));
         // It came to its end, but not to forgetting its name.
-        let is_visible = visible.is_some_and(|parts| parts.upload == id) && false;
+        let is_visible = visible.is_some_and(|parts| parts.upload == id);
         Ok((!is_visible).then_some(claim))
     }
 

@@ -38,8 +38,8 @@ use super::{
 
 /// Milliseconds in a tick of the index's touch times.
 pub(crate) const TICK_MILLIS: u64 = 4 * 60 * 1000;
-/// How long a lease is kept after its last touch, in ticks: 8 h kept, 4 h promised.
-pub(crate) const LEASE_TICKS: u16 = 8 * 15;
+/// How long a lease is kept, in ticks: 12 h, of which 4 h are promised to whoever hears of it last.
+pub(crate) const LEASE_TICKS: u16 = 12 * 15;
 
 /// The four streams of writes; each has its own open segment, thread and sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,11 +204,8 @@ impl Shared {
     }
 
     /// A touch at this moment.
-    pub(crate) fn touch_now(&self, lease: bool) -> TouchAt {
-        TouchAt {
-            tick: self.tick(),
-            lease,
-        }
+    pub(crate) fn touch_now(&self) -> TouchAt {
+        TouchAt { tick: self.tick() }
     }
 
     /// Whether a slot's lease still holds.
@@ -324,7 +321,7 @@ impl Shared {
     /// Makes a synced record the newest of its key, unless a newer one is there already. Waits for the disk only
     /// when the key, or one with its fingerprint, is known already.
     pub(crate) fn publish(&self, hash: KeyHash, header: &Header, location: Location) -> Result<()> {
-        let mut new = self.new_view(header, location);
+        let new = self.new_view(header, location);
         loop {
             let Some(old) = self.newest(&Key::of(header), hash)? else {
                 self.add(hash, new);
@@ -334,8 +331,6 @@ impl Shared {
             if old.header.version > header.version {
                 return Ok(());
             }
-            // A lease is a promise about the blob, whichever record it is in.
-            new.leased = new.kind != slot::Kind::Entry && self.is_leased(&old.view);
             if self.index.replace(hash, old.view.location, new) {
                 self.segments
                     .sub_live(old.view.location.segment, old.view.size.bytes());
@@ -368,11 +363,17 @@ impl Shared {
         view.touch = self.tick();
         view.dirty = header.flags & flag::DIRTY != 0;
         view.hint = header.flags & flag::HINT != 0;
-        view.keep = header.flags & flag::KEEP != 0 || header.kind == Kind::Namespace;
+        view.keep = is_kept(header);
         view.tombstone = header.is_tombstone();
+        view.leased = header.flags & flag::LEASED != 0;
         view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
         view
     }
+}
+
+/// Whether a record must not leave the index, however full that is.
+pub(crate) fn is_kept(header: &Header) -> bool {
+    header.flags & (flag::KEEP | flag::TOUCHES) != 0 || header.kind == Kind::Namespace
 }
 
 /// The kind of slot a kind of record has.

@@ -27,6 +27,16 @@ impl KeyHash {
         self.shard() == other.shard() && self.fingerprint() == other.fingerprint()
     }
 
+    /// Shard and fingerprint in one number, which is the same as long as the store exists.
+    pub(crate) const fn name(self) -> u64 {
+        (self.0 >> (128 - Self::SHARD_BITS - Self::FINGERPRINT_BITS)) as u64
+    }
+
+    /// A hash of which only the name is known.
+    pub(crate) const fn from_name(name: u64) -> KeyHash {
+        KeyHash((name as u128) << (128 - Self::SHARD_BITS - Self::FINGERPRINT_BITS))
+    }
+
     pub(crate) const fn shard(self) -> usize {
         (self.0 >> (128 - Self::SHARD_BITS)) as usize
     }
@@ -239,9 +249,9 @@ impl Slot {
         self.0[1].store(0, Relaxed);
     }
 
-    /// Counts a use; a lease that ended more than `lease_ticks` ago does not come back by it. The shard's read lock is
-    /// enough; of two touches at once one may be lost.
-    pub(crate) fn touch(&self, tick: u16, lease: bool, lease_ticks: u16) {
+    /// Counts a use. It neither prolongs a lease nor brings one back that ended more than `lease_ticks` ago. The shard's
+    /// read lock is enough; of two uses at once one may be lost.
+    pub(crate) fn touch(&self, tick: u16, lease_ticks: u16) {
         let before = self.0[1].load(Relaxed);
         let touched = (before >> TOUCH_AT) as u16;
         let held = before >> LEASED_AT & 1 == 1 && tick.wrapping_sub(touched) < lease_ticks;
@@ -249,12 +259,43 @@ impl Slot {
         let mask = (3 << FREQ_AT) | (0xffff << TOUCH_AT) | (1 << LEASED_AT);
         let after = (before & !mask)
             | (freq << FREQ_AT)
-            | (u64::from(tick) << TOUCH_AT)
-            | (u64::from(lease || held) << LEASED_AT);
+            | (u64::from(if held { touched } else { tick }) << TOUCH_AT)
+            | (u64::from(held) << LEASED_AT);
         if after != before {
             self.0[1]
                 .compare_exchange(before, after, Relaxed, Relaxed)
                 .ok();
+        }
+    }
+
+    /// Leases the value from this tick on; false when it is none that has leases. The shard's read lock is enough, and
+    /// of two leases at once none is lost.
+    pub(crate) fn lease(&self, tick: u16) -> bool {
+        let mut before = self.0[1].load(Relaxed);
+        loop {
+            let kind = Kind::from_bits(before >> KIND_AT);
+            let may_be_leased = matches!(kind, Kind::Blob | Kind::Manifest);
+            if !may_be_leased || before >> TOMBSTONE_AT & 1 == 1 {
+                return false;
+            }
+            let freq = (before >> FREQ_AT & 3).min(2) + 1;
+            let mask = (3 << FREQ_AT) | (0xffff << TOUCH_AT);
+            let after = (before & !mask)
+                | (freq << FREQ_AT)
+                | (u64::from(tick) << TOUCH_AT)
+                | (1 << LEASED_AT);
+            match self.0[1].compare_exchange_weak(before, after, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// Leases the value as of an earlier tick, unless it was leased since. Needs the only reference there is.
+    pub(crate) fn lease_since(&self, tick: u16, now: u16) {
+        let view = self.view();
+        if !view.leased || now.wrapping_sub(view.touch) > now.wrapping_sub(tick) {
+            self.lease(tick);
         }
     }
 }
@@ -296,25 +337,37 @@ mod tests {
     }
 
     #[test]
-    fn touching_raises_the_use_count_to_three_and_a_lease_stays() {
-        let slot = Slot::new(
-            5,
-            View::new(
-                Location {
-                    segment: 0,
-                    offset: 8,
-                },
-                100,
-                Kind::Entry,
-            ),
-        );
-        slot.touch(7, true, 10);
-        slot.touch(8, false, 10);
-        slot.touch(9, false, 10);
-        slot.touch(9, false, 10);
+    fn a_use_counts_and_does_not_prolong_or_shorten_a_lease() {
+        let location = Location {
+            segment: 0,
+            offset: 8,
+        };
+        let slot = Slot::new(5, View::new(location, 100, Kind::Blob));
+        assert!(slot.lease(7));
+        for tick in [8, 9, 9] {
+            slot.touch(tick, 10);
+        }
         let view = slot.view();
-        assert_eq!((view.freq, view.touch, view.leased), (3, 9, true));
-        slot.touch(19, false, 10);
-        assert!(!slot.view().leased, "a use does not bring a lease back");
+        assert_eq!((view.freq, view.touch, view.leased), (3, 7, true));
+        slot.touch(17, 10);
+        let view = slot.view();
+        assert!(!view.leased, "a use does not bring a lease back");
+        assert_eq!(view.touch, 17);
+    }
+
+    #[test]
+    fn an_entry_has_no_lease() {
+        let location = Location {
+            segment: 0,
+            offset: 8,
+        };
+        let slot = Slot::new(5, View::new(location, 100, Kind::Entry));
+        assert!(!slot.lease(7) && !slot.view().leased);
+    }
+
+    #[test]
+    fn a_name_leads_back_to_shard_and_fingerprint() {
+        let hash = KeyHash(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        assert!(KeyHash::from_name(hash.name()).resembles(hash));
     }
 }

@@ -327,7 +327,7 @@ impl Upload {
 
 impl Shared {
     /// An id no other upload of this store has.
-    fn new_upload_id(&self) -> [u8; 16] {
+    pub(crate) fn new_upload_id(&self) -> [u8; 16] {
         let version = self.next_version();
         let mut id = [0; 16];
         id[..8].copy_from_slice(&version.to_le_bytes());

@@ -6,8 +6,9 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
+    leases,
     manifest::{read_parts_of, split_part_key},
-    record::{Header, Kind},
+    record::{Header, Kind, flag},
     segment::Segment,
     shared::{LEASE_TICKS, Shared},
     slot::{self, KeyHash, Location, View},
@@ -75,6 +76,10 @@ impl Shared {
         header: &Header,
         mode: Mode,
     ) -> Verdict {
+        if header.flags & flag::TOUCHES != 0 && leases::is_over(self.clock.now().0, header.version)
+        {
+            return Verdict::Dead;
+        }
         if header.kind == Kind::Namespace || header.is_pinned() || view.is_pinned() {
             return Verdict::Pinned;
         }
@@ -136,14 +141,12 @@ impl Shared {
         }
     }
 
-    /// When the value of a part was put; the youngest there can be while it has no manifest.
-    pub(crate) fn version_of_part(&self, location: Location) -> u64 {
-        let Ok(Some((_, header))) = self.read_header(location) else {
-            return u64::MAX;
-        };
+    /// The manifest of the value of a part, and when that was put; nothing while it has none.
+    pub(crate) fn value_of_part(&self, location: Location) -> Option<(View, u64)> {
+        let (_, header) = self.read_header(location).ok()??;
         let (upload, owner) = split_part_key(&header.key);
-        let manifest = self.manifest_of(upload, owner);
-        manifest.map_or(u64::MAX, |(_, parts)| parts.version)
+        let (manifest, parts) = self.manifest_of(upload, owner)?;
+        Some((manifest, parts.version))
     }
 
     /// Evicts a record, and with a part or manifest the whole value.

@@ -18,6 +18,7 @@ mod decoders;
 mod full_disk;
 mod harness;
 mod index_memory;
+mod leases;
 mod model;
 mod opening;
 mod ops;
