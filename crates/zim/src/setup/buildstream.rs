@@ -2,7 +2,7 @@
 
 use super::{
     check::{Outcome, Probe},
-    reapi::{self, Blobs},
+    reapi,
     snippet::{Cache, FilePart, Merge, Part, Place, Snippet},
 };
 use crate::error::Result;
@@ -37,5 +37,5 @@ pub(super) fn snippet(cache: &Cache) -> Snippet {
 }
 
 pub(super) fn check(probe: &Probe<'_>) -> Result<Outcome> {
-    reapi::check(probe, Blobs::Batched)
+    reapi::check_with_asset(probe)
 }

@@ -1,11 +1,12 @@
 //! What the tools of the Remote Execution API share: how they name a server, and the check.
 //!
-//! The check speaks gRPC as they do: capabilities, a blob, an action result that names it, and both back again.
-//! What can be deleted is, over HTTP.
+//! The check speaks gRPC as they do: capabilities, a blob, an action result that names it, and both back again. A tool
+//! that keeps its own index in the Remote Asset API (BuildStream) asks for that, too. What can be deleted is, over HTTP.
 
 use http::Method;
 use zimcache_proto::{
     Message,
+    asset::{FetchBlobRequest, FetchBlobResponse, PushBlobRequest},
     bytestream::{ReadRequest, ReadResponse, WriteRequest, WriteResponse},
     reapi::{
         ActionResult, BatchReadBlobsRequest, BatchReadBlobsResponse, BatchUpdateBlobsRequest,
@@ -36,6 +37,8 @@ const BATCH_READ: &str =
     "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchReadBlobs";
 const WRITE: &str = "/google.bytestream.ByteStream/Write";
 const READ: &str = "/google.bytestream.ByteStream/Read";
+const PUSH: &str = "/build.bazel.remote.asset.v1.Push/PushBlob";
+const FETCH: &str = "/build.bazel.remote.asset.v1.Fetch/FetchBlob";
 
 /// How the action result of the check is recognized.
 const EXIT_CODE: i32 = 7;
@@ -43,7 +46,8 @@ const EXIT_CODE: i32 = 7;
 /// Where tools find a token that read it from a file, below the home.
 pub(super) const TOKEN_FILE: &str = ".config/zimcache/access-token";
 /// What the C++ clients do with it.
-pub(super) const NEEDS_TLS: &str = "The token is sent over https alone.";
+pub(super) const NEEDS_TLS: &str =
+    "With a token it has to be https: the client refuses to start otherwise.";
 
 /// How a tool sends and reads blobs that are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +96,20 @@ pub(super) fn check(probe: &Probe<'_>, blobs: Blobs) -> Result<Outcome> {
         Blobs::Batched => calls.batch()?,
     }
     calls.action_result()?;
+    calls.remove()?;
+    Ok(Outcome::Works)
+}
+
+/// The same, with a name for the blob in the Remote Asset API.
+pub(super) fn check_with_asset(probe: &Probe<'_>) -> Result<Outcome> {
+    let calls = Calls::to(probe)?;
+    if !calls.may_write()? {
+        calls.no_asset()?;
+        return Ok(Outcome::ReadOnly);
+    }
+    calls.no_asset()?;
+    calls.batch()?;
+    calls.asset()?;
     calls.remove()?;
     Ok(Outcome::Works)
 }
@@ -254,6 +272,41 @@ impl<'a> Calls<'a> {
         let right =
             stored.exit_code == EXIT_CODE && stored.stdout_digest.as_ref() == Some(&self.digest);
         same(right, GET_RESULT)
+    }
+
+    fn fetch(&self) -> FetchBlobRequest {
+        FetchBlobRequest {
+            instance_name: self.instance_name.clone(),
+            uris: vec![format!("urn:zimcache:check:{}", self.digest.hash)],
+            ..FetchBlobRequest::default()
+        }
+    }
+
+    /// Asks for a name that nobody has given.
+    fn no_asset(&self) -> Result<()> {
+        let called = self.server.call(FETCH, &self.fetch().encode_to_vec())?;
+        if called.ended(GrpcCode::NotFound) {
+            return Ok(());
+        }
+        if !called.ended(GrpcCode::Ok) {
+            return Err(self.server.ended_badly(FETCH, called));
+        }
+        let first = called.messages.first().map_or(&[][..], |first| &first[..]);
+        let answer: FetchBlobResponse = decode(FETCH, first)?;
+        let code = answer.status.unwrap_or_default().code;
+        same(code == GrpcCode::NotFound.number(), FETCH)
+    }
+
+    fn asset(&self) -> Result<()> {
+        let push = PushBlobRequest {
+            instance_name: self.instance_name.clone(),
+            uris: self.fetch().uris,
+            blob_digest: Some(self.digest.clone()),
+            ..PushBlobRequest::default()
+        };
+        self.accepted(PUSH, &push)?;
+        let answer: FetchBlobResponse = self.ask(FETCH, &self.fetch())?;
+        same(answer.blob_digest.as_ref() == Some(&self.digest), FETCH)
     }
 
     /// Not every tool may delete; what stays harms nothing.
