@@ -20,12 +20,25 @@ impl Setup {
     /// # Errors
     /// When `zim` fails or does not answer with JSON of the known form.
     pub fn of(tool: &str, url: &str, token: &str, namespace: Option<&str>) -> Result<Setup> {
-        let mut command = zim(30)?
-            .args(["setup", tool, "--format", "json"])
-            .args(["--url", url, "--token", token]);
+        let mut flags = vec!["--token", token];
         if let Some(namespace) = namespace {
-            command = command.args(["--namespace", namespace]);
+            flags.extend(["--namespace", namespace]);
         }
+        Setup::with(tool, url, &flags)
+    }
+
+    /// The same for a server that wants no token.
+    ///
+    /// # Errors
+    /// As [`Setup::of`].
+    pub fn without_token(tool: &str, url: &str) -> Result<Setup> {
+        Setup::with(tool, url, &[])
+    }
+
+    fn with(tool: &str, url: &str, flags: &[&str]) -> Result<Setup> {
+        let command = zim(30)?
+            .args(["setup", tool, "--format", "json", "--url", url])
+            .args(flags);
         // Without a home there are no settings of the tester's own.
         let output = command.clear_env().env("PATH", "/usr/bin:/bin").run_ok()?;
         let setup: Value = serde_json::from_slice(&output.stdout)?;

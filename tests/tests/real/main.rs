@@ -13,6 +13,7 @@ mod actions_cache;
 mod bazel;
 mod bazel_grpc;
 mod builder;
+mod buildstream;
 mod ccache;
 mod churn;
 mod compression;

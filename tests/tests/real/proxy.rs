@@ -26,11 +26,11 @@ const BODY_BYTES: usize = 48 << 20;
 const CLIENT: &str = "127.0.0.9";
 
 /// A proxy that ends with its guard.
-struct Proxy(Child);
+pub(crate) struct Proxy(Child);
 
 impl Proxy {
     /// Starts one and waits until it takes connections.
-    fn start(command: &mut Command, port: u16) -> Result<Proxy> {
+    pub(crate) fn start(command: &mut Command, port: u16) -> Result<Proxy> {
         let child = command.stdin(Stdio::null()).spawn()?;
         let mut proxy = Proxy(child);
         let begun = Instant::now();
@@ -66,7 +66,7 @@ impl Drop for Proxy {
 }
 
 /// A port that is free now.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
