@@ -14,8 +14,8 @@ use crate::{
     action_results::{ActionResult, Form, Updated},
     assets::{Asset, Name},
     cache::{Cache, Chunks, Named},
-    completeness::Found,
     chunks::{ChunkList, Spliced},
+    completeness::Found,
     error::Result,
     uploads::Put,
 };

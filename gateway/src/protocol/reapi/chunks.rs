@@ -52,7 +52,10 @@ pub(super) async fn splice(call: Call<'_>) -> Outcome<Response<Body>> {
         Spliced::Stored => Ok(grpc::unary(&SpliceBlobResponse {
             blob_digest: request.blob_digest,
         })),
-        Spliced::Lost(chunk) => Err(Status::not_found(format!("there is no chunk {}", chunk.hash))),
+        Spliced::Lost(chunk) => Err(Status::not_found(format!(
+            "there is no chunk {}",
+            chunk.hash
+        ))),
     }
 }
 

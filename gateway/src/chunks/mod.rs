@@ -6,7 +6,8 @@
 //! leases them. Not here: where a blob is cut (`types::chunking`), messages (`protocol::reapi::chunks`). Invariants: of a
 //! blob that is cut or spliced only a few chunks are in memory at once; at most [`CUTTINGS`] blobs are cut at once.
 
-use std::collections::VecDeque;
+mod content;
+mod cutter;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
@@ -15,18 +16,17 @@ use zimcache_proto::{
     reapi::{self, SplitBlobResponse, chunking_function::Value as Chunking},
     wire::{Field, slices},
 };
-use zimcache_store::{
-    self as store, ByteRange, CreateOptions, EntryMeta, Precondition, Reader, Touch,
-};
+use zimcache_store::{self as store, ByteRange, CreateOptions, EntryMeta, Precondition, Touch};
 use zimcache_types::{
     Digest, EntryKey, EntryKind, Function, Hasher, Namespace,
-    chunking::{Chunker, FastCdc2020Params, Params, RepMaxCdcParams},
+    chunking::{FastCdc2020Params, Params, RepMaxCdcParams},
 };
 
+use self::{content::Content, cutter::Cutter};
 use crate::{
     Error,
     action::RawDigest,
-    cache::{Cache, Chunks, Named, alarm},
+    cache::{Cache, Named, alarm},
     error::Result,
     uploads::Put,
 };
@@ -276,17 +276,12 @@ impl Whole<'_> {
             digest: self.blob,
             certain: true,
         };
-        let mut content = Content {
-            whole: *self,
-            chunks: list.chunks.iter(),
-            open: None,
-            lost: None,
-        };
+        let mut content = Content::of(self.cache, self.namespace, &list.chunks);
         let put = self
             .cache
             .put_blob(self.namespace, &named, Put::LEASED, &mut content);
         let stored = put.await;
-        if let Some(chunk) = content.lost {
+        if let Some(chunk) = content.lost() {
             return Ok(Spliced::Lost(chunk));
         }
         stored?;
@@ -357,109 +352,6 @@ impl Whole<'_> {
         }
         writer.commit().await?;
         Ok(digest)
-    }
-}
-
-/// What chunks make, one after the other.
-#[derive(Debug)]
-struct Content<'a> {
-    whole: Whole<'a>,
-    chunks: std::slice::Iter<'a, Digest>,
-    /// The chunk that is being read.
-    open: Option<(Digest, Reader)>,
-    /// The chunk that was gone when its turn came.
-    lost: Option<Digest>,
-}
-
-impl Content<'_> {
-    async fn try_next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            if let Some((chunk, reader)) = &mut self.open
-                && let Some(piece) = reader.next_chunk().await
-            {
-                let piece = alarm(piece.map(Some), &chunk.hash)?;
-                return piece.map(Some).ok_or_else(|| lose(&mut self.lost, *chunk));
-            }
-            let Some(chunk) = self.chunks.next() else {
-                return Ok(None);
-            };
-            let Whole {
-                cache, namespace, ..
-            } = self.whole;
-            let opened = cache.blobs.open(namespace, chunk, ByteRange::Full).await;
-            let reader = alarm(opened, &chunk.hash)?;
-            let reader = reader.ok_or_else(|| lose(&mut self.lost, *chunk))?;
-            self.open = Some((*chunk, reader));
-        }
-    }
-}
-
-/// Notes which chunk is gone; what it was to be part of ends here.
-fn lose(lost: &mut Option<Digest>, chunk: Digest) -> Error {
-    *lost = Some(chunk);
-    Error::BodyCut
-}
-
-impl Chunks for Content<'_> {
-    async fn next(&mut self) -> Option<Result<Bytes>> {
-        self.try_next().await.transpose()
-    }
-
-    fn announced_bytes(&self) -> Option<u64> {
-        Some(size_of(&self.whole.blob))
-    }
-}
-
-/// Puts the pieces in which a blob is read together to chunks.
-#[derive(Debug)]
-struct Cutter {
-    chunker: Chunker,
-    /// Bytes that belong to no chunk yet.
-    held: VecDeque<Bytes>,
-}
-
-impl Cutter {
-    fn new(params: Params) -> Cutter {
-        Cutter {
-            chunker: Chunker::new(params),
-            held: VecDeque::new(),
-        }
-    }
-
-    /// Takes in a piece; gives the chunks that end in it or before it.
-    fn push(&mut self, piece: Bytes) -> Vec<Vec<Bytes>> {
-        let mut lengths = Vec::new();
-        self.chunker.update(&piece, &mut lengths);
-        self.held.push_back(piece);
-        self.take(lengths)
-    }
-
-    fn finish(mut self) -> Vec<Vec<Bytes>> {
-        let mut lengths = Vec::new();
-        self.chunker.clone().finish(&mut lengths);
-        self.take(lengths)
-    }
-
-    fn take(&mut self, lengths: Vec<u64>) -> Vec<Vec<Bytes>> {
-        lengths
-            .into_iter()
-            .map(|length| self.take_one(length as usize))
-            .collect()
-    }
-
-    fn take_one(&mut self, length: usize) -> Vec<Bytes> {
-        let (mut pieces, mut left) = (Vec::new(), length);
-        while left > 0
-            && let Some(first) = self.held.front_mut()
-        {
-            let taken = first.split_to(left.min(first.len()));
-            if first.is_empty() {
-                self.held.pop_front();
-            }
-            left -= taken.len();
-            pieces.push(taken);
-        }
-        pieces
     }
 }
 
