@@ -272,6 +272,24 @@ async fn a_result_that_has_only_an_exit_code_is_stored() {
 }
 
 #[tokio::test]
+async fn output_that_is_empty_may_be_named_by_any_digest_of_nothing() {
+    let server = Server::start().await;
+    // Bazel names the empty blob; others leave the digest's fields out.
+    for named in [digest(b""), Digest::default()] {
+        let result = ActionResult {
+            stdout_digest: Some(named.clone()),
+            stderr_digest: Some(named),
+            ..ActionResult::default()
+        };
+        update(&server, result.clone()).await.unwrap();
+        let found = get_under(&server, Some(SHA256), |request| {
+            (request.inline_stdout, request.inline_stderr) = (true, true);
+        });
+        assert_eq!(found.await.unwrap(), answered(result));
+    }
+}
+
+#[tokio::test]
 async fn an_empty_result_is_stored_and_an_absent_one_is_invalid() {
     let server = Server::start().await;
     update(&server, ActionResult::default()).await.unwrap();
@@ -884,6 +902,39 @@ async fn who_may_only_read_reads_results_and_may_not_store_any() {
     assert_eq!(code(unknown), Code::Unauthenticated);
     let unknown = within(actions(&server).update_action_result(sent)).await;
     assert_eq!(code(unknown), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn large_results_with_large_trees_do_not_wait_for_each_other() {
+    let server = Server::start().await;
+    let files = (0..20_000).map(|n| FileNode {
+        name: format!("file-{n}"),
+        digest: Some(digest(b"content")),
+        ..FileNode::default()
+    });
+    let tree = Tree {
+        root: Some(Directory {
+            files: files.collect(),
+            ..Directory::default()
+        }),
+        ..Tree::default()
+    };
+    let tree = tree.encode_to_vec();
+    assert!(tree.len() > 1 << 20);
+    store(&server, "", SHA256, &[b"content", &tree]).await;
+    let result = ActionResult {
+        stdout_raw: pattern(6, (1 << 20) + 1),
+        output_directories: vec![OutputDirectory {
+            path: "d".to_owned(),
+            tree_digest: Some(digest(&tree)),
+            ..OutputDirectory::default()
+        }],
+        ..ActionResult::default()
+    };
+    update(&server, result).await.unwrap();
+    let asked = (0..32).map(|_| get(&server));
+    let found = within(futures_util::future::join_all(asked)).await;
+    assert!(found.iter().all(Result::is_ok));
 }
 
 #[tokio::test]
