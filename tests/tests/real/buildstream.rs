@@ -1,5 +1,4 @@
-//! Real BuildStream 2.8.1 with its buildbox-casd: artifacts and sources pushed to our Remote Asset API and pulled from it;
-//! and casd alone, as a proxy between moon and us.
+//! Real BuildStream 2.8.1 with its buildbox-casd: artifacts and sources pushed to our Remote Asset API and pulled from it.
 //!
 //! The sample imports an archive that is taken away after the first build: whatever a later build or checkout has, it has
 //! from the server. BuildStream has a home of its own, and with it a cache that is wiped. Configured as `zim setup
@@ -7,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
@@ -15,15 +13,11 @@ use zimcache_tests::certificate::Certificates;
 use zimcache_tests::content;
 use zimcache_tests::environment::{cache_folder, scratch};
 use zimcache_tests::folders;
-use zimcache_tests::monorepo::TASKS;
 use zimcache_tests::process::{Tool, said};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
 use zimcache_tests::setup::Setup;
 use zimcache_tests::tokens::{self, Tokens};
-
-use crate::moon::{Cache, Storage, Workspace};
-use crate::proxy::{Proxy, free_port};
 
 const BUILD_SECONDS: u32 = 120;
 /// An import, and a stack of it.
@@ -269,47 +263,5 @@ fn buildstream_with_a_token_pushes_and_pulls_as_it_may() -> Result<()> {
     say(
         "buildstream over TLS: reader, writer, wrong token, and the reader again with and without push",
     );
-    Ok(())
-}
-
-/// moon names the proxy's instance; casd knows ours, and has an empty cache of its own at each start.
-#[test]
-fn moon_hits_through_casd_as_a_proxy() -> Result<()> {
-    let _turn = Turn::shared()?;
-    let workspace = Workspace::new()?;
-    let storage = Storage::new()?;
-    let server = storage.serve.start()?;
-    let program =
-        cache_folder()?.join("tools/python/bst/buildstream/subprojects/buildbox/buildbox-casd");
-    ensure!(program.exists(), "casd is missing: run `.ci/needs test`");
-    let folder = scratch("casd")?;
-    let port = free_port()?;
-    let (url, ours) = (format!("http://127.0.0.1:{port}"), server.url());
-    let build = |round: u32| {
-        let cache = folder.path().join(round.to_string());
-        let mut casd = Command::new(&program);
-        casd.args([
-            format!("--bind=127.0.0.1:{port}"),
-            format!("--cas-remote={ours}"),
-        ])
-        .args([
-            format!("--ac-remote={ours}"),
-            format!("--proxy-instance=near:{NAMESPACE}"),
-        ])
-        .args(["--reserved=100M", "--enable-chunking-for-instance=near"])
-        .arg(cache)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-        let _casd = Proxy::start(&mut casd, port)?;
-        workspace.build(Cache::over_grpc(&url, "any").in_namespace("near"))
-    };
-    // casd has no zstd, which moon warns of.
-    let first = build(1)?;
-    first.demand(0)?;
-    let second = build(2)?;
-    second.demand(TASKS)?;
-    ensure!(second.outputs == first.outputs, "the outputs differ");
-    server.stop()?;
-    say("casd: a proxy between moon and us, emptied between two builds");
     Ok(())
 }

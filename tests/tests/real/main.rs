@@ -14,6 +14,7 @@ mod bazel;
 mod bazel_grpc;
 mod builder;
 mod buildstream;
+mod casd;
 mod ccache;
 mod churn;
 mod compression;
