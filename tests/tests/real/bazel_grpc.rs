@@ -4,7 +4,7 @@
 //! that dies, outputs that are lost, callers who may only read, credentials that are wrong.
 
 use anyhow::{Context as _, Result, ensure};
-use zimcache_tests::bazel::{Build, Release, Workspace, digest_of_input};
+use zimcache_tests::bazel::{Release, Workspace, digest_of_input};
 use zimcache_tests::content;
 use zimcache_tests::environment::scratch;
 use zimcache_tests::http;
@@ -197,26 +197,22 @@ fn reads_but_writes_nothing(release: Release) -> Result<()> {
         );
     }
     demand_absent(&guarded, &digest_of_input(SMALL_INPUT_BYTES))?;
-    let mut first: Option<Build> = None;
+    let mut builds = Vec::new();
     for flags in guarded.ways(release, &guarded.write) {
         let named = [flags.clone(), vec![instance(NAMESPACE)]].concat();
-        for flags in [flags, named] {
-            let build = workspace.build(&flags)?;
-            match &first {
-                Some(first) => build.demand_all_of(first, STEPS).context("writer")?,
-                None => {
-                    build
-                        .demand(STEPS, STEPS)
-                        .context("what was refused was stored")?;
-                    first = Some(build);
-                }
-            }
-        }
+        builds.push(workspace.build(&flags)?);
+        builds.push(workspace.build(&named)?);
     }
-    let first = first.context("a build")?;
+    let (first, others) = builds.split_first().context("a build")?;
+    first
+        .demand(STEPS, STEPS)
+        .context("what was refused was stored")?;
+    for other in others {
+        other.demand_all_of(first, STEPS).context("writer")?;
+    }
     for flags in guarded.ways(release, &guarded.read) {
         let again = workspace.build(&flags)?;
-        again.demand_all_of(&first, STEPS).context("reader")?;
+        again.demand_all_of(first, STEPS).context("reader")?;
     }
     for flags in guarded.ways(release, tokens::UNKNOWN) {
         let (code, text) = workspace.attempt(&flags)?;
