@@ -87,9 +87,9 @@ mod tests {
 
     fn rope(pieces: &[&'static [u8]]) -> Rope {
         let mut rope = Rope::default();
-        pieces
-            .iter()
-            .for_each(|piece| rope.push(Bytes::from_static(piece)));
+        for piece in pieces {
+            rope.push(Bytes::from_static(piece));
+        }
         rope
     }
 

@@ -60,7 +60,7 @@ impl Status {
         self
     }
 
-    /// Its code.
+    #[cfg(test)]
     pub(crate) const fn code(&self) -> GrpcCode {
         self.code
     }

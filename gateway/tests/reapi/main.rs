@@ -4,6 +4,12 @@
 //! Every rule that clients rest on has a test whose name says it. The gateway runs over the store in RAM, on a port of
 //! its own; what needs a disk or a restart is in `tests/`.
 
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "sizes of test data are small, and messages have signed ones"
+)]
+
 #[cfg(test)]
 mod action_cache;
 #[cfg(test)]

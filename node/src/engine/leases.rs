@@ -68,9 +68,9 @@ impl Shared {
         let mut sent = Vec::new();
         for names in hashes.chunks(MOST_NAMES) {
             let mut payload = BytesMut::with_capacity(names.len() * NAME_BYTES);
-            names
-                .iter()
-                .for_each(|hash| payload.put_u64_le(hash.name()));
+            for hash in names {
+                payload.put_u64_le(hash.name());
+            }
             let header = self.touches_header(namespace, payload.len());
             let hash = self.hash(&Key::of(&header));
             let body = Body::Pieces(vec![payload.freeze()]);

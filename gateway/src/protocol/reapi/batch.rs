@@ -104,12 +104,11 @@ pub(super) async fn read(call: Call<'_>) -> Outcome<Response<Body>> {
     let reader = digests::Reader::new(&shared.config, request.digest_function)?;
     let room = room_of(&call, &request.instance_name).await?;
     room.require(Scope::Read)?;
-    let sizes = request
-        .digests
-        .iter()
-        .map(|digest| digest.size_bytes.max(0));
-    let total = sizes.fold(0_i64, i64::saturating_add);
-    if total > MOST_BYTES as i64 || request.digests.len() > MOST_BLOBS {
+    // A negative size is refused with its blob.
+    let size = |digest: &Digest| usize::try_from(digest.size_bytes).unwrap_or(0);
+    let sizes = request.digests.iter().map(size);
+    let total = sizes.fold(0, usize::saturating_add);
+    if total > MOST_BYTES || request.digests.len() > MOST_BLOBS {
         return Err(over_the_limit());
     }
     let takes_zstd = request

@@ -100,22 +100,23 @@ fn version(minor: i32) -> SemVer {
 
 /// Whether the caller is a Bazel that ends the build when it may not write; packages of Debian show no version.
 fn breaks_without_updates(headers: &HeaderMap) -> bool {
-    bazel(headers).is_some_and(|major| major.is_none_or(|major| major < HONEST_BAZEL))
+    bazel(headers).is_some_and(|major| major < HONEST_BAZEL)
 }
 
 /// Whether the caller is a Bazel that cannot take an upload up anywhere but at its start: 2.1.0 ends it with a
 /// `NullPointerException`, 4.2.3 goes on.
 pub(super) fn breaks_when_resuming(headers: &HeaderMap) -> bool {
-    bazel(headers).is_some_and(|major| major.is_some_and(|major| major < RESUMING_BAZEL))
+    bazel(headers).is_some_and(|major| (1..RESUMING_BAZEL).contains(&major))
 }
 
-/// The major version of a calling Bazel, where it shows one.
-fn bazel(headers: &HeaderMap) -> Option<Option<u32>> {
+/// The major version of a calling Bazel; 0 where it shows none.
+fn bazel(headers: &HeaderMap) -> Option<u32> {
     let (name, version) = tool(headers)?;
     let major = version
         .split('.')
         .next()
-        .and_then(|major| major.parse().ok());
+        .and_then(|major| major.parse().ok())
+        .unwrap_or(0);
     (name == "bazel").then_some(major)
 }
 

@@ -69,12 +69,6 @@ impl Reader {
         self.function
     }
 
-    /// The function's number for an answer: that of the request, else of the digest.
-    pub(super) fn number(self, digest: &Digest) -> i32 {
-        let function = self.function.unwrap_or(digest.hash.function());
-        i32::from(function.number())
-    }
-
     /// Reads a digest.
     ///
     /// # Errors
