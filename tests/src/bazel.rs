@@ -108,6 +108,21 @@ impl Workspace {
     /// Actions of [`Workspace::of_steps`].
     pub const STEPS: u64 = 4;
 
+    /// Files of the caller's, by their paths.
+    ///
+    /// # Errors
+    /// When Bazel is missing.
+    pub fn of_files(release: Release, files: &[(&str, &str)]) -> Result<Workspace> {
+        release.tool(1)?;
+        let folder = scratch("bazel")?;
+        let workspace = Workspace { folder, release };
+        std::fs::create_dir(workspace.source())?;
+        for (path, text) in files {
+            std::fs::write(workspace.source().join(path), text)?;
+        }
+        Ok(workspace)
+    }
+
     fn of(release: Release, sample: &str) -> Result<Workspace> {
         release.tool(1)?;
         let folder = scratch("bazel")?;

@@ -11,6 +11,7 @@
 
 mod actions_cache;
 mod bazel;
+mod bazel_downloader;
 mod bazel_grpc;
 mod builder;
 mod buildstream;
