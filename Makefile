@@ -41,7 +41,7 @@ clients: ## runs every real client, also those that take long to install
 doc: ## tests in the documentation, and the documentation itself
 	@.ci/test doc
 
-bench: ## compares with other servers; writes docs/benchmarks.md (about 45 minutes)
+bench: ## compares with other servers; writes docs/benchmarks.md (about 100 minutes)
 	@.ci/needs bench
 	cargo build --release --locked --bin zim
 	ZIM_BIN="$${CARGO_TARGET_DIR:-target}/release/zim" cargo run --release --locked --package zimcache-xtask -- bench

@@ -73,7 +73,7 @@ fn ratio_bar(row: &Row, verdict: &Verdict) -> Bar {
     let reached = better(verdict.spread.median);
     let goal = better(verdict.goal.bound);
     Bar {
-        label: format!("{} vs {peer}", short(row)),
+        label: format!("{} vs {peer}", subject_of(row, verdict)),
         reached,
         goal,
         least: one.min(other),
@@ -86,7 +86,7 @@ fn ratio_bar(row: &Row, verdict: &Verdict) -> Bar {
 fn limit_bar(row: &Row, verdict: &Verdict) -> Bar {
     let share = |value: f64| value / verdict.goal.bound;
     Bar {
-        label: short(row),
+        label: subject_of(row, verdict),
         reached: share(verdict.spread.median),
         goal: 1.0,
         least: share(verdict.spread.least),
@@ -97,6 +97,14 @@ fn limit_bar(row: &Row, verdict: &Verdict) -> Bar {
             goal_text(row, &verdict.goal)
         ),
         met: verdict.met,
+    }
+}
+
+/// What a goal is about, in few words.
+fn subject_of(row: &Row, verdict: &Verdict) -> String {
+    match verdict.goal.figure {
+        Some(figure) => format!("{}, {}", short(row), figure.trim_end_matches("_us")),
+        None => short(row),
     }
 }
 
@@ -115,6 +123,12 @@ fn short(row: &Row) -> String {
         .replace(
             " with 1 M entries of 64 B, over idle",
             " per entry, 1 M entries of 64 B",
+        )
+        .replace(" of 1,000 digests", "")
+        .replace(" naming 10 outputs, checked for completeness", "")
+        .replace(
+            " with 1 M blobs held, after look-ups, uploads and downloads",
+            " with 1 M blobs",
         )
 }
 

@@ -192,7 +192,7 @@ fn detail_section(results: &Results, rows: &[Row]) -> String {
 
 /// How fast what was just uploaded is read: not every server has it in memory.
 fn first_read_lines(results: &Results, rows: &[Row]) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let mut lines = Vec::new();
     for row in rows.iter().filter(|row| is_reapi(row)) {
         let Some(measured) = results.rows.get(&row.id) else {
             continue;
@@ -212,6 +212,9 @@ fn first_read_lines(results: &Results, rows: &[Row]) -> Vec<String> {
                 row.id
             ));
         }
+    }
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
     }
     lines
 }
