@@ -41,6 +41,12 @@ const MAX_BUFFER_BYTES: usize = 256 << 10;
 /// Largest decoded header list of an HTTP/2 request.
 const MAX_HEADER_LIST_BYTES: u32 = 32 << 10;
 
+/// Requests at once on an HTTP/2 connection; the most that clients of the Remote Execution API send is 100.
+const STREAMS: u32 = 128;
+/// What a client may send on a stream before we have read it. The connection has as much for each of its streams: else
+/// bodies that wait for the store would keep from us the bytes of those that the store waits for.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+
 /// The protocol settings of a gateway, made once.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocols {
@@ -66,11 +72,11 @@ impl Protocols {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20))
             .max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .max_concurrent_streams(256)
+            .max_concurrent_streams(STREAMS)
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(256)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20);
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(STREAMS * STREAM_WINDOW_BYTES);
         Protocols {
             http1,
             title_case,
@@ -166,7 +172,8 @@ async fn serve_http1(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {
     }
 }
 
-async fn serve_http2(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {
+async fn serve_http2(shared: Arc<Shared>, mut socket: Watched, conn: &Arc<Conn>) {
+    let gathered = socket.gather();
     conn.speaks_http2();
     conn.enter(Phase::Head);
     let protocol = shared.protocols.http2.clone();
@@ -182,7 +189,14 @@ async fn serve_http2(shared: Arc<Shared>, socket: Watched, conn: &Arc<Conn>) {
             finishing = true;
             http.as_mut().graceful_shutdown();
         }
-        http.as_mut().poll(cx)
+        let ended = http.as_mut().poll(cx);
+        match gathered.poll_send(cx) {
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, peer = %conn.peer, "HTTP/2 connection failed");
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => ended,
+        }
     })
     .await;
     if let Err(error) = outcome {

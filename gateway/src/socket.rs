@@ -1,7 +1,9 @@
 //! A connection's byte stream: TCP, TLS or Unix, with the bytes read ahead put back, reporting to the connection's watch.
 //!
-//! Not here: protocols. Invariant: every byte read or written and every write that blocks is recorded on the
-//! connection, which is what its timeouts rest on.
+//! HTTP/2 writes frame by frame and flushes after each, a system call for 16 KiB. So its frames are gathered, and sent
+//! when there are enough of them or when the connection has nothing more to say ([`Gathered`]). Not here: protocols.
+//! Invariant: every byte read or written and every write that blocks is recorded on the connection, which is what its
+//! timeouts rest on.
 
 use std::{
     io::{self, IoSlice},
@@ -11,6 +13,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -27,6 +30,9 @@ use crate::{
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Room for the first read; a typical request fits.
 const FIRST_READ: usize = 4 << 10;
+
+/// Most bytes gathered before they are sent.
+const GATHERED_BYTES: usize = 128 << 10;
 
 /// Most bytes thrown away so that a refusal reaches a peer that is still sending.
 const LINGER_BYTES: u64 = 16 << 20;
@@ -70,10 +76,133 @@ pub(crate) enum Spoken {
     Http2,
 }
 
+/// A socket, and what is to be sent on it.
+#[derive(Debug)]
+struct Wire {
+    socket: Socket,
+    gathers: bool,
+    gathered: Vec<u8>,
+    /// How much of it was sent.
+    sent: usize,
+    conn: Arc<Conn>,
+    traffic: Traffic,
+}
+
+impl Wire {
+    /// Sends all that was gathered.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.gathered.len() {
+            let rest = IoSlice::new(&self.gathered[self.sent..]);
+            let wrote = self.socket.poll_write(cx, &[rest]);
+            let sent = ready!(self.wrote(wrote))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += sent;
+        }
+        self.sent = 0;
+        self.gathered.clear();
+        if self.conn.between_requests() {
+            self.gathered.shrink_to(FIRST_READ);
+        }
+        self.socket.poll_flush(cx)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if !self.gathers || (self.gathered.is_empty() && length >= GATHERED_BYTES) {
+            let wrote = self.socket.poll_write(cx, pieces);
+            return self.wrote(wrote);
+        }
+        if self.gathered.len() >= GATHERED_BYTES {
+            ready!(self.poll_send(cx))?;
+        }
+        if length >= FIRST_READ {
+            self.gathered
+                .reserve_exact(GATHERED_BYTES - self.gathered.len());
+        }
+        let before = self.gathered.len();
+        for piece in pieces {
+            let room = GATHERED_BYTES - self.gathered.len();
+            self.gathered
+                .extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        Poll::Ready(Ok(self.gathered.len() - before))
+    }
+
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &outcome {
+            Poll::Ready(Ok(n)) => {
+                self.conn.on_written();
+                self.traffic.sent.inc_by(*n as u64);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.conn.on_blocked(),
+        }
+        outcome
+    }
+}
+
+impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What a connection has gathered to send. Whoever drives the connection sends it each time the connection waits.
+#[derive(Debug)]
+pub(crate) struct Gathered(Arc<Mutex<Wire>>);
+
+impl Gathered {
+    /// Sends it.
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.0.lock();
+        if wire.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        wire.poll_send(cx)
+    }
+}
+
 /// A socket under watch.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    socket: Socket,
+    wire: Arc<Mutex<Wire>>,
     ahead: Bytes,
     linger_bytes: u64,
     conn: Arc<Conn>,
@@ -82,13 +211,27 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new(socket: Socket, conn: Arc<Conn>, traffic: Traffic) -> Watched {
-        Watched {
+        let wire = Wire {
             socket,
+            gathers: false,
+            gathered: Vec::new(),
+            sent: 0,
+            conn: Arc::clone(&conn),
+            traffic: traffic.clone(),
+        };
+        Watched {
+            wire: Arc::new(Mutex::new(wire)),
             ahead: Bytes::new(),
             linger_bytes: LINGER_BYTES,
             conn,
             traffic,
         }
+    }
+
+    /// Gathers what is written from now on.
+    pub(crate) fn gather(&mut self) -> Gathered {
+        self.wire.lock().gathers = true;
+        Gathered(Arc::clone(&self.wire))
     }
 
     /// Waits for the first bytes and tells which HTTP they begin; the bytes are read again later. `None` when the
@@ -133,26 +276,6 @@ impl Watched {
         }
         Poll::Ready(())
     }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &outcome {
-            Poll::Ready(Ok(n)) => {
-                self.conn.on_written();
-                self.traffic.sent.inc_by(*n as u64);
-            }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.conn.on_blocked(),
-        }
-        outcome
-    }
 }
 
 /// Whether this is the start of a request line: who sends it can only be told from all of it.
@@ -174,11 +297,7 @@ impl AsyncRead for Watched {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let outcome = match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
+        let outcome = self.wire.lock().socket.poll_read(cx, buf);
         let received = buf.filled().len() - before;
         if received > 0 {
             self.conn.on_read();
@@ -190,40 +309,31 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        };
-        self.wrote(outcome)
+        self.wire.lock().poll_write(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        };
-        self.wrote(outcome)
+        self.wire.lock().poll_write(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.wire.lock();
+        if wire.gathers {
+            return Poll::Ready(Ok(()));
         }
+        wire.socket.poll_flush(cx)
     }
 
     /// Closes our side. A peer that was refused in the middle of a request may still be sending; closing both sides
@@ -231,7 +341,10 @@ impl AsyncWrite for Watched {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.conn.phase() != Phase::Linger {
             let interrupted = self.conn.refused_early() || self.conn.phase() == Phase::Head;
-            ready!(self.poll_close(cx))?;
+            let mut wire = self.wire.lock();
+            ready!(wire.poll_send(cx))?;
+            ready!(wire.socket.poll_close(cx))?;
+            drop(wire);
             if !interrupted || self.conn.is_http2() {
                 return Poll::Ready(Ok(()));
             }
