@@ -23,6 +23,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("node", "crates/auth"),
     ("crates/auth", "crates/config"),
     ("crates/store", "crates/config"),
+    ("crates/ring", "crates/store"),
+    ("crates/config", "crates/ring"),
     ("crates/config", "crates/telemetry"),
     ("crates/telemetry", "crates/store"),
     ("crates/proto", "crates/store"),
