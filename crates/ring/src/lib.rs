@@ -25,6 +25,6 @@ mod validate;
 
 pub use change::{Change, Refusal, next};
 pub use document::{Document, Member, Placement, State};
-pub use error::{Error, Problem, Problems, Result};
+pub use error::{Error, Problem, Problems, Result, Which};
 pub use key::{Point, RingKey};
 pub use ring::{NodeIx, Owners, ReadSet, Ring};
