@@ -112,7 +112,7 @@ impl Shared {
 
     /// Live entries.
     pub(crate) fn entry_count(&self) -> u64 {
-        let namespaces = self.namespace_records();
-        self.index.count(Kind::Entry).saturating_sub(namespaces)
+        let own = self.namespace_records() + self.ledger.touches();
+        self.index.count(Kind::Entry).saturating_sub(own)
     }
 }

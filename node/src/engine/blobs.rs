@@ -80,7 +80,7 @@ impl BlobStore for Blobs {
         let Some((key, hash)) = self.key(namespace, digest) else {
             return Ok(None);
         };
-        let Some(loaded) = self.0.load(key, hash, Some(self.0.touch_now())).await? else {
+        let Some(loaded) = self.0.load(key, hash, Some(self.0.lease_clock())).await? else {
             return Ok(None);
         };
         let total = loaded.header.raw_size;
@@ -152,10 +152,11 @@ impl BlobStore for Blobs {
             let (key, hash) = self.0.blob_hash(number, &digests[at]);
             if self.is_whole(key, hash).await? {
                 presence.missing[at] = false;
-                match touch {
-                    Touch::No => {}
-                    Touch::Use => drop(self.0.index.find_and_touch(hash, self.0.touch_now())),
-                    Touch::Lease => presence.unleased.push(at),
+                if touch != Touch::No {
+                    self.0.index.find_and_touch(hash, self.0.lease_clock());
+                }
+                if touch == Touch::Lease && self.0.needs_lease(hash) {
+                    presence.unleased.push(at);
                 }
             }
         }
@@ -322,7 +323,7 @@ impl Writer {
 
     /// Whether a record is there that will do.
     async fn is_there(&self, will_do: impl Fn(&Header) -> bool) -> Result<bool> {
-        let touch = Some(self.shared.touch_now());
+        let touch = Some(self.shared.lease_clock());
         let loaded = self.shared.load(self.key, self.hash, touch).await?;
         Ok(loaded.is_some_and(|loaded| {
             will_do(&loaded.header) && self.shared.is_whole(self.hash, &loaded)
@@ -331,27 +332,22 @@ impl Writer {
 
     /// Leases the blob that was there already.
     async fn renew(&self) -> Result<()> {
-        let mut needed = false;
         let shared = &self.shared;
-        shared
-            .index
-            .find_each(&[self.hash], |_, slot| needed |= shared.needs_lease(slot));
-        if needed {
-            let there = shared.lease(self.key.namespace, &[self.hash]).await?;
-            return if there == [true] {
-                Ok(())
-            } else {
-                Err(EVICTED)
-            };
+        if !shared.needs_lease(self.hash) {
+            return Ok(());
         }
-        Ok(())
+        let there = shared.lease(self.key.namespace, &[self.hash]).await?;
+        if there == [true] {
+            Ok(())
+        } else {
+            Err(EVICTED)
+        }
     }
 
     /// Whether the record about to be written has to say that the blob is leased: it was asked for, or is so already.
     fn is_leased(&self) -> bool {
-        let shared = &self.shared;
-        let found = shared.index.find(self.hash);
-        let is_leased = |view: &View| !view.tombstone && shared.is_leased(view);
+        let (clock, found) = (self.shared.lease_clock(), self.shared.index.find(self.hash));
+        let is_leased = |view: &View| !view.tombstone && clock.is_open(view);
         self.lease || found.iter().any(|view| is_leased(&view))
     }
 

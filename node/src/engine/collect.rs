@@ -15,7 +15,7 @@ use super::{
     segment::{Class, Segment},
     shared::{Key, Shared},
     slot::{self, KeyHash, Location, View},
-    verdict::{Emptied, Mode, Verdict},
+    verdict::{Emptied, Mode, Spare, Verdict},
 };
 
 /// Passes over all segments towards a target. Use counts go to zero in three; somebody who names a target means it, so
@@ -90,8 +90,9 @@ impl Collection<'_> {
                     self.emptied.expired_records += 1;
                     self.emptied.expired_bytes += view.size.bytes() as u64;
                 } else {
+                    let spare = Spare::Leased;
                     self.shared
-                        .remove_expired(hash, view, &header, &mut self.emptied);
+                        .remove_expired(hash, view, &header, spare, &mut self.emptied);
                 }
             }
         }
@@ -132,11 +133,16 @@ impl Collection<'_> {
             if !self.concerns(&header) {
                 continue;
             }
-            match shared.judge(segment, &view, &header, GC_PASSES[pass]) {
+            let mode = GC_PASSES[pass];
+            match shared.judge(segment, &view, &header, mode) {
                 verdict if self.dry_run => self.pretend(verdict, &view, pass),
                 Verdict::Dead => shared.bury(hash, view.location, &header),
-                Verdict::Evict => shared.evict(hash, view, &header, &mut self.emptied),
-                Verdict::Expired => shared.remove_expired(hash, view, &header, &mut self.emptied),
+                Verdict::Evict => {
+                    shared.evict(hash, view, &header, mode.spare(), &mut self.emptied);
+                }
+                Verdict::Expired => {
+                    shared.remove_expired(hash, view, &header, mode.spare(), &mut self.emptied);
+                }
                 Verdict::Used => {
                     shared.index.update(hash, view.location, |view| {
                         view.freq = view.freq.saturating_sub(1);

@@ -54,7 +54,7 @@ impl EntryStore for Entries {
         };
         let key = entry_key(number, key);
         let hash = self.0.hash(&key);
-        let touch = Some(self.0.touch_now());
+        let touch = Some(self.0.lease_clock());
         let Some(loaded) = self.0.load(key, hash, touch).await? else {
             return Ok(None);
         };

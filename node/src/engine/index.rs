@@ -8,12 +8,15 @@
 //! therefore yield candidates, and whoever reads the record compares the full key.
 //! Not here: versions and keys (in the records), and any lock held while the disk is used.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    cmp::Reverse,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use parking_lot::RwLock;
 
 use super::{
-    shared::LEASE_TICKS,
+    leases::LeaseClock,
     slot::{KeyHash, Kind, Location, Slot, View},
 };
 
@@ -57,18 +60,16 @@ impl Candidates {
         self.views.iter().flatten().copied()
     }
 
+    /// Whether one of them is of the record at this place.
+    pub(crate) fn has(&self, location: Location) -> bool {
+        self.iter().any(|view| view.location == location)
+    }
+
     fn push(&mut self, view: View) {
         if let Some(place) = self.views.iter_mut().find(|place| place.is_none()) {
             *place = Some(view);
         }
     }
-}
-
-/// What a look-up does to the slots it finds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TouchAt {
-    /// Now, in ticks.
-    pub(crate) tick: u16,
 }
 
 impl Index {
@@ -88,11 +89,9 @@ impl Index {
         self.find_and(hash, |_| {})
     }
 
-    /// The slots that may be of this key, touched.
-    pub(crate) fn find_and_touch(&self, hash: KeyHash, touch: TouchAt) -> Candidates {
-        self.find_and(hash, |slot| {
-            slot.touch(touch.tick, LEASE_TICKS);
-        })
+    /// The slots that may be of this key, used now.
+    pub(crate) fn find_and_touch(&self, hash: KeyHash, clock: LeaseClock) -> Candidates {
+        self.find_and(hash, |slot| slot.touch(clock))
     }
 
     fn find_and(&self, hash: KeyHash, and: impl Fn(&Slot)) -> Candidates {
@@ -131,14 +130,14 @@ impl Index {
         }
     }
 
-    /// Adds a slot. At the ceiling the coldest unpinned, unleased neighbour is dropped and returned; if there is none,
-    /// the new slot itself is.
-    pub(crate) fn insert(&self, hash: KeyHash, view: View) -> Option<View> {
+    /// Adds a slot. At the ceiling the coldest unpinned neighbour is dropped and returned, one under a lease only if all
+    /// of them are; if there is none, the new slot itself is.
+    pub(crate) fn insert(&self, hash: KeyHash, view: View, clock: LeaseClock) -> Option<View> {
         let mut table = self.shards[hash.shard()].write();
         let mut dropped = None;
         let had = table.slots.len();
         if !table.has_room() && !table.grow(self.max_shard_slots) {
-            let Some(at) = table.coldest_near(hash.fingerprint()) else {
+            let Some(at) = table.coldest_near(hash.fingerprint(), clock) else {
                 return Some(view);
             };
             let old = table.remove_at(at);
@@ -156,16 +155,19 @@ impl Index {
 
     /// Puts `new` where the slot at `old` is; `false` when that slot is gone. A lease is a promise about the blob,
     /// whichever record it is in: it stays, also one that started while `new` was on its way.
-    pub(crate) fn replace(&self, hash: KeyHash, old: Location, mut new: View) -> bool {
+    pub(crate) fn replace(
+        &self,
+        hash: KeyHash,
+        old: Location,
+        mut new: View,
+        clock: LeaseClock,
+    ) -> bool {
         let table = self.shards[hash.shard()].write();
         let Some(at) = table.position(hash.fingerprint(), old) else {
             return false;
         };
         let before = table.slots[at].view();
-        let is_value = matches!(new.kind, Kind::Blob | Kind::Manifest) && !new.tombstone;
-        if before.leased && is_value && !new.leased {
-            (new.leased, new.touch) = (true, before.touch);
-        }
+        new.inherit_lease(&before, clock);
         table.slots[at].set(&Slot::new(hash.fingerprint(), new));
         self.count_down(before);
         self.count_up(new);
@@ -191,8 +193,21 @@ impl Index {
 
     /// Removes the slot at `location`.
     pub(crate) fn remove(&self, hash: KeyHash, location: Location) -> Option<View> {
+        self.remove_if(hash, location, |_| true)
+    }
+
+    /// Removes the slot at `location` if it `may` go, as it is when nobody can change it any more.
+    pub(crate) fn remove_if(
+        &self,
+        hash: KeyHash,
+        location: Location,
+        may: impl FnOnce(&View) -> bool,
+    ) -> Option<View> {
         let mut table = self.shards[hash.shard()].write();
         let at = table.position(hash.fingerprint(), location)?;
+        if !may(&table.slots[at].view()) {
+            return None;
+        }
         let removed = table.remove_at(at);
         self.count_down(removed);
         Some(removed)
@@ -333,14 +348,15 @@ impl Table {
     }
 
     /// The position of the coldest slot near a fingerprint that may be dropped.
-    fn coldest_near(&self, fingerprint: u64) -> Option<usize> {
+    fn coldest_near(&self, fingerprint: u64, clock: LeaseClock) -> Option<usize> {
         let start = self.home(fingerprint).saturating_sub(DROP_WINDOW / 2);
         let window = start..(start + DROP_WINDOW).min(self.slots.len());
         window
             .filter(|at| !self.slots[*at].is_empty() && self.slots[*at].view().may_be_dropped())
             .min_by_key(|at| {
                 let view = self.slots[*at].view();
-                (view.freq, view.touch)
+                let age = clock.age(view.touch);
+                (clock.holds(&view), view.freq, Reverse(age))
             })
     }
 }
@@ -350,6 +366,12 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::engine::shared::LEASE_TICKS;
+
+    const NOON: LeaseClock = LeaseClock {
+        now: 1000,
+        kept: LEASE_TICKS,
+    };
 
     fn hash(n: u64) -> KeyHash {
         KeyHash(u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(n))
@@ -375,7 +397,7 @@ mod tests {
             let old: Option<View> = model.get(&key).copied();
             match (old, n % 3) {
                 (None, _) => {
-                    assert!(index.insert(hash(key), view(n)).is_none());
+                    assert!(index.insert(hash(key), view(n), NOON).is_none());
                     model.insert(key, view(n));
                 }
                 (Some(old), 0) => {
@@ -383,7 +405,7 @@ mod tests {
                     model.remove(&key);
                 }
                 (Some(old), _) => {
-                    assert!(index.replace(hash(key), old.location, view(n)));
+                    assert!(index.replace(hash(key), old.location, view(n), NOON));
                     model.insert(key, view(n));
                 }
             }
@@ -399,7 +421,7 @@ mod tests {
     fn an_entry_takes_less_than_twenty_bytes() {
         let index = Index::new(u64::MAX);
         for n in 0..2_000_000u32 {
-            index.insert(hash(u64::from(n)), view(n));
+            index.insert(hash(u64::from(n)), view(n), NOON);
         }
         let per_entry = index.bytes() as f64 / 2_000_000.0;
         println!("row 13: 2000000 entries, {per_entry:.2} bytes per entry");
@@ -409,17 +431,52 @@ mod tests {
     #[test]
     fn at_the_ceiling_the_coldest_slot_goes_and_a_leased_one_stays() {
         let index = Index::new(0);
-        let mut dropped = 0;
+        let (mut dropped, mut broken) = (0, 0);
         for n in 0..200_000u32 {
             let mut new = view(n);
-            new.leased = n % 10 == 0;
-            dropped += u32::from(
-                index
-                    .insert(hash(u64::from(n)), new)
-                    .is_some_and(|v| !v.leased),
-            );
+            new.touch = NOON.now;
+            new.leased = n % 10 == 0 && n < 20_000;
+            if let Some(gone) = index.insert(hash(u64::from(n)), new, NOON) {
+                dropped += u32::from(!gone.leased);
+                broken += u32::from(gone.leased);
+            }
         }
         assert!(dropped > 100_000, "{dropped}");
+        assert_eq!(broken, 0, "there was always another");
         assert!(index.bytes() < 4 << 20);
+    }
+
+    #[test]
+    fn at_the_ceiling_leases_that_are_over_protect_nothing_and_new_ones_find_room() {
+        let index = Index::new(0);
+        let later = LeaseClock {
+            now: NOON.now + LEASE_TICKS,
+            ..NOON
+        };
+        for (first, clock) in [(0, NOON), (1_000_000, later)] {
+            for n in 0..100_000u32 {
+                let mut new = view(n);
+                (new.leased, new.touch) = (true, clock.now);
+                let gone = index.insert(hash(first + u64::from(n)), new, clock);
+                assert_ne!(gone, Some(new), "what is promised finds room");
+            }
+        }
+        let (mut over, mut held) = (0, 0);
+        index.for_each(|_, view| {
+            over += u32::from(view.touch == NOON.now);
+            held += u32::from(view.touch == later.now);
+        });
+        assert!(over * 20 < held, "{over} leases that are over, {held} new");
+    }
+
+    #[test]
+    fn a_lease_that_starts_meanwhile_saves_a_slot_from_being_removed() {
+        let index = Index::new(u64::MAX);
+        let place = view(1).location;
+        index.insert(hash(1), view(1), NOON);
+        index.find_each(&[hash(1)], |_, slot| assert!(slot.lease(NOON.now, NOON)));
+        let removed = index.remove_if(hash(1), place, |view| !NOON.holds(view));
+        assert_eq!(removed, None);
+        assert!(index.remove(hash(1), place).is_some_and(|view| view.leased));
     }
 }

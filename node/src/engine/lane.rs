@@ -15,7 +15,7 @@ use zimcache_store::{Error, Result};
 use super::{
     buffers::PartBuf,
     record::Header,
-    shared::{Key, LaneId, Newest, Shared},
+    shared::{Key, LaneId, Newest, Shared, new_view},
     slot::{KeyHash, Location, View},
     tail::Tail,
 };
@@ -290,9 +290,14 @@ impl Lane {
     }
 
     fn publish_move(&self, write: &Write, from: View, to: Location) {
-        let mut new = self.shared.new_view(&write.header, to);
+        let clock = self.shared.lease_clock();
+        let mut new = new_view(&write.header, to, clock);
         (new.freq, new.touch, new.leased) = (from.freq, from.touch, from.leased);
-        if self.shared.index.replace(write.hash, from.location, new) {
+        if self
+            .shared
+            .index
+            .replace(write.hash, from.location, new, clock)
+        {
             self.shared
                 .segments
                 .sub_live(from.location.segment, from.size.bytes());

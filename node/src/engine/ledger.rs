@@ -4,7 +4,10 @@
 //! slots that vanish without their record being read (damage, an index at its ceiling); what that adds up to is taken
 //! off in proportion when somebody asks, and opening the store counts anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 use zimcache_store::{Usage, UsageKind};
@@ -12,7 +15,7 @@ use zimcache_types::{EntryKind, Namespace};
 
 use super::{
     manifest::PartsOf,
-    record::{Header, Kind},
+    record::{Header, Kind, flag},
     shared::Shared,
     slot,
 };
@@ -29,7 +32,7 @@ impl Row {
     /// Where a record's value is counted, and its bytes; `None` for records that are not values of their own.
     fn of(header: &Header) -> Option<(Row, u64)> {
         let entry = match header.kind {
-            _ if header.is_tombstone() => return None,
+            _ if header.is_tombstone() || is_touches(header) => return None,
             Kind::Blob | Kind::Manifest => None,
             Kind::Entry | Kind::EntryManifest => Some(header.function),
             Kind::Part | Kind::Namespace => return None,
@@ -47,13 +50,19 @@ struct Held {
 
 /// All counters.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<HashMap<Row, Held>>);
+pub(crate) struct Ledger {
+    rows: Mutex<HashMap<Row, Held>>,
+    /// Records of touches: nobody's values, but slots of the index like those of entries.
+    touches: AtomicU64,
+}
 
 impl Ledger {
     /// A record was published.
     pub(crate) fn add(&self, header: &Header) {
+        self.touches
+            .fetch_add(u64::from(is_touches(header)), Relaxed);
         if let Some((row, bytes)) = Row::of(header) {
-            let mut rows = self.0.lock();
+            let mut rows = self.rows.lock();
             let held = rows.entry(row).or_default();
             held.count += 1;
             held.bytes = held.bytes.saturating_add(bytes);
@@ -62,6 +71,8 @@ impl Ledger {
 
     /// A record that was published is gone from the index.
     pub(crate) fn sub(&self, header: &Header) {
+        self.touches
+            .fetch_sub(u64::from(is_touches(header)), Relaxed);
         if let Some((row, bytes)) = Row::of(header) {
             self.take(row, bytes);
         }
@@ -75,7 +86,7 @@ impl Ledger {
     }
 
     fn take(&self, row: Row, bytes: u64) {
-        let mut rows = self.0.lock();
+        let mut rows = self.rows.lock();
         if let Some(held) = rows.get_mut(&row) {
             held.count = held.count.saturating_sub(1);
             held.bytes = held.bytes.saturating_sub(bytes);
@@ -85,12 +96,21 @@ impl Ledger {
         }
     }
 
+    /// How many slots are of records of touches.
+    pub(crate) fn touches(&self) -> u64 {
+        self.touches.load(Relaxed)
+    }
+
     /// Bytes of values in a namespace.
     pub(crate) fn bytes_of(&self, namespace: u32) -> u64 {
-        let rows = self.0.lock();
+        let rows = self.rows.lock();
         let own = rows.iter().filter(|(row, _)| row.namespace == namespace);
         own.fold(0, |sum, (_, held)| sum.saturating_add(held.bytes))
     }
+}
+
+const fn is_touches(header: &Header) -> bool {
+    header.flags & flag::TOUCHES != 0
 }
 
 impl Shared {
@@ -104,7 +124,7 @@ impl Shared {
             .collect();
         let rows: Vec<(Row, Held)> = self
             .ledger
-            .0
+            .rows
             .lock()
             .iter()
             .map(|(row, held)| (*row, *held))

@@ -207,7 +207,9 @@ impl Shared {
 
     /// Forgets the slots of these parts, unless somebody is reading them; then reclaim finds them later.
     pub(crate) fn forget_all_parts(&self, parts: &PartsOf) {
-        if self.reading.lock().contains_key(&parts.upload) {
+        // Held to the end: who starts to read finds all of them, or none.
+        let reading = self.reading.lock();
+        if reading.contains_key(&parts.upload) {
             return;
         }
         for part in 0..parts.count() {

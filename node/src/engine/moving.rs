@@ -13,7 +13,7 @@ use super::{
     segment::{Class, Segment},
     shared::{LaneId, Shared},
     slot::{KeyHash, View},
-    verdict::{Emptied, Verdict},
+    verdict::{Emptied, Spare, Verdict},
 };
 
 /// Bytes on their way to a new place at once.
@@ -62,9 +62,10 @@ impl<'a> Moving<'a> {
         verdict: Verdict,
         emptied: &mut Emptied,
     ) -> Result<()> {
-        // In its new place a lease counts from now after a restart: later, which is safe.
+        // In its new place a lease counts from now after a restart: later, which is safe. One that ended early stays one
+        // that will have been broken.
         header.flags &= !flag::LEASED;
-        if self.shared.is_leased(&view) {
+        if self.shared.lease_clock().is_open(&view) {
             header.flags |= flag::LEASED;
         }
         let mut as_moved = view;
@@ -102,9 +103,12 @@ impl<'a> Moving<'a> {
         for sent in self.sent.drain(..) {
             match sent.outcome.blocking_recv().unwrap_or(Err(Error::Stopping)) {
                 Ok(_) => emptied.moved_bytes += sent.view.size.bytes() as u64,
-                Err(Error::OutOfSpace(_)) if sent.verdict != Verdict::Pinned => {
-                    self.shared
-                        .evict(sent.hash, sent.view, &sent.header, emptied);
+                Err(error @ Error::OutOfSpace(_)) if sent.verdict != Verdict::Pinned => {
+                    let (hash, view) = (sent.hash, sent.view);
+                    let spare = Spare::Nothing;
+                    if !self.shared.evict(hash, view, &sent.header, spare, emptied) {
+                        failed = Some(error);
+                    }
                 }
                 Err(error) => failed = Some(error),
             }

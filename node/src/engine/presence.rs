@@ -10,9 +10,10 @@ use zimcache_types::Digest;
 
 use super::{
     blobs::blob_key,
+    leases::LeaseClock,
     record::record_len,
     retention::Age,
-    shared::{LEASE_TICKS, Shared},
+    shared::Shared,
     slot::{self, KeyHash, SizeClass, View},
 };
 
@@ -27,8 +28,18 @@ pub(crate) struct Presence {
     pub(crate) unleased: Vec<usize>,
 }
 
+impl Presence {
+    /// Notes a blob that is there.
+    fn found(&mut self, number: usize, view: &View, touch: Touch, clock: LeaseClock) {
+        self.missing[number] = false;
+        if touch == Touch::Lease && !clock.promises(view) {
+            self.unleased.push(number);
+        }
+    }
+}
+
 impl Shared {
-    /// Looks a batch up, and touches what is there as told.
+    /// Looks a batch up, and counts the use of what is there.
     pub(crate) fn look_for(&self, namespace: u32, digests: &[Digest], touch: Touch) -> Presence {
         let hash = |digest| self.hash(&blob_key(namespace, digest));
         let hashes: Vec<KeyHash> = digests.iter().map(hash).collect();
@@ -37,10 +48,8 @@ impl Shared {
             unsettled: Vec::new(),
             unleased: Vec::new(),
         };
-        let ages = self.keeping.expires(namespace);
+        let (ages, clock) = (self.keeping.expires(namespace), self.lease_clock());
         let mut aged = Vec::new();
-        let touch_at = (touch != Touch::No).then(|| self.touch_now());
-        let leases = touch == Touch::Lease;
         self.index.find_each(&hashes, |number, slot| {
             let view = slot.view();
             if view.tombstone || !self.size_fits(&view, &digests[number]) {
@@ -51,24 +60,20 @@ impl Shared {
             } else if ages {
                 aged.push((number, view));
             } else {
-                presence.missing[number] = false;
-                if leases && self.needs_lease(slot) {
-                    presence.unleased.push(number);
-                } else if let Some(touch) = touch_at {
-                    slot.touch(touch.tick, LEASE_TICKS);
+                presence.found(number, &view, touch, clock);
+                if touch != Touch::No {
+                    slot.touch(clock);
                 }
             }
         });
         for (number, view) in aged {
             match self.age_of(namespace, &view) {
-                Age::Expired if !self.is_leased(&view) => {}
+                Age::Expired if !clock.holds(&view) => {}
                 Age::Unknown => presence.unsettled.push(number),
                 Age::Expired | Age::Fresh => {
-                    presence.missing[number] = false;
-                    if leases {
-                        presence.unleased.push(number);
-                    } else if let Some(touch) = touch_at {
-                        self.index.find_and_touch(hashes[number], touch);
+                    presence.found(number, &view, touch, clock);
+                    if touch != Touch::No {
+                        self.index.find_and_touch(hashes[number], clock);
                     }
                 }
             }

@@ -12,7 +12,7 @@ use super::{
     buffers::READ_BYTES,
     encoded::{AT_ONCE_BYTES, EncodedSource},
     entry_front::front_len,
-    index::TouchAt,
+    leases::LeaseClock,
     manifest::PartsOf,
     page::{PAGE, PageBuf},
     record::{self, Encoding, Header, Kind},
@@ -85,7 +85,7 @@ impl Shared {
         &self,
         key: &Key,
         hash: KeyHash,
-        touch: Option<TouchAt>,
+        touch: Option<LeaseClock>,
         wait: Wait,
     ) -> Result<Lookup> {
         for _ in 0..ATTEMPTS {
@@ -115,7 +115,7 @@ impl Shared {
         self: &Arc<Self>,
         key: Key,
         hash: KeyHash,
-        touch: Option<TouchAt>,
+        touch: Option<LeaseClock>,
     ) -> Result<Option<Box<Loaded>>> {
         let lookup = match self.look_up(&key, hash, touch, Wait::No)? {
             Lookup::WouldWait => {

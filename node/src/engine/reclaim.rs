@@ -121,29 +121,16 @@ impl Shared {
     /// Empties a segment and gives its file back. On an error the segment stays as it is, less what was evicted.
     pub(crate) fn empty(&self, segment: &Arc<Segment>, mode: Mode) -> Result<Emptied> {
         let live_before = segment.live_bytes();
-        let rows = self.live_rows(segment)?;
+        let rows = self.rows_or_refuse(segment)?;
         let mut moving = Moving::new(self, segment);
         let mut emptied = Emptied {
             dead_bytes: segment.tail().saturating_sub(live_before),
             ..Emptied::default()
         };
         let mut used_bytes_left = self.geometry.segment_bytes * USED_PERCENT / 100;
-        for (hash, view, header) in rows {
-            let mut verdict = self.judge(segment, &view, &header, mode);
-            if verdict == Verdict::Used {
-                match used_bytes_left.checked_sub(view.size.bytes() as u64) {
-                    Some(left) => used_bytes_left = left,
-                    None => verdict = Verdict::Evict,
-                }
-            }
-            match verdict {
-                Verdict::Dead => self.bury(hash, view.location, &header),
-                Verdict::Evict => self.evict(hash, view, &header, &mut emptied),
-                Verdict::Expired => self.remove_expired(hash, view, &header, &mut emptied),
-                Verdict::Pinned | Verdict::Kept | Verdict::Used => {
-                    self.move_record(segment, hash, view, verdict, &mut moving, &mut emptied)?;
-                }
-            }
+        for row in rows {
+            let left = &mut used_bytes_left;
+            self.empty_row(segment, &row, mode, left, &mut moving, &mut emptied)?;
         }
         moving.finish(&mut emptied)?;
         self.forget_leftovers(segment);
@@ -153,6 +140,42 @@ impl Shared {
             Error::disk("free a segment", error)
         })?;
         Ok(emptied)
+    }
+
+    /// Evicts or moves one record. It is looked up now, and again when it could not be evicted: what was used, leased or
+    /// opened for reading meanwhile is judged by that.
+    fn empty_row(
+        &self,
+        segment: &Segment,
+        row: &TocRow,
+        mode: Mode,
+        used_bytes_left: &mut u64,
+        moving: &mut Moving<'_>,
+        emptied: &mut Emptied,
+    ) -> Result<()> {
+        let (hash, spare) = (row.hash(), mode.spare());
+        while let Some((view, header)) = self.live(segment, row) {
+            let mut verdict = self.judge(segment, &view, &header, mode);
+            if verdict == Verdict::Used {
+                match used_bytes_left.checked_sub(view.size.bytes() as u64) {
+                    Some(left) => *used_bytes_left = left,
+                    None => verdict = Verdict::Evict,
+                }
+            }
+            match verdict {
+                Verdict::Dead => self.bury(hash, view.location, &header),
+                Verdict::Evict => {
+                    self.evict(hash, view, &header, spare, emptied);
+                }
+                Verdict::Expired => {
+                    self.remove_expired(hash, view, &header, spare, emptied);
+                }
+                Verdict::Pinned | Verdict::Kept | Verdict::Used => {
+                    return self.move_record(segment, hash, view, verdict, moving, emptied);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// No slot may point into a segment that is given back, whatever its table of contents missed.
@@ -190,10 +213,14 @@ impl Shared {
         Ok(rows)
     }
 
+    fn rows_or_refuse(&self, segment: &Segment) -> Result<Vec<TocRow>> {
+        let rows = self.rows(segment);
+        rows.map_err(|error| Error::disk("read a segment's contents", error))
+    }
+
     /// The live records of a segment, in the order they lie there.
     pub(crate) fn live_rows(&self, segment: &Segment) -> Result<Vec<(KeyHash, View, Header)>> {
-        let rows = self.rows(segment);
-        let rows = rows.map_err(|error| Error::disk("read a segment's contents", error))?;
+        let rows = self.rows_or_refuse(segment)?;
         let live = rows.iter().filter_map(|row| {
             let (view, header) = self.live(segment, row)?;
             Some((row.hash(), view, header))

@@ -17,6 +17,7 @@ use super::{
     meta::Meta,
     page::PAGE,
     record::{self, Header, Kind, flag},
+    retention::{put_millis, version_at},
     scan::{Scanned, scan},
     segment::{Class, Segment, SegmentHeader, State, TocRow, parse_file_name, read_footer},
     shared::{Key, LEASE_TICKS, LaneId, Shared, TICK_MILLIS, is_kept, slot_kind, tick_of},
@@ -96,7 +97,6 @@ pub(crate) struct Recovered {
     /// Segments whose scan found nothing: they can be used again.
     pub(crate) empty: Vec<u32>,
     namespaces: HashMap<Namespace, (u64, u32)>,
-    highest_version: u64,
     /// Records that say what was leased.
     touches: Vec<(Location, Header)>,
 }
@@ -110,9 +110,6 @@ pub(crate) fn recover(shared: &Shared, files: InUse) -> io::Result<Recovered> {
         shared.segments.put(Arc::clone(&segment));
         recover_segment(shared, &segment, &mut recovered)?;
     }
-    shared
-        .last_version
-        .fetch_max(recovered.highest_version, Relaxed);
     let mut namespaces = shared.namespaces.write();
     for (name, (_, number)) in recovered.namespaces.drain() {
         namespaces.insert(name, number);
@@ -136,9 +133,7 @@ fn recover_segment(
         Some((footer, rows)) => {
             segment.set_state(State::Sealed);
             segment.set_tail(footer.toc_offset);
-            segment
-                .last_batch_millis
-                .store(footer.sealed_millis, Relaxed);
+            recover_time(shared, segment, footer.sealed_millis);
             for row in rows {
                 recover_row(shared, segment, row, recovered)?;
             }
@@ -157,17 +152,15 @@ fn scan_segment(
     segment: &Arc<Segment>,
     recovered: &mut Recovered,
 ) -> io::Result<Scanned> {
-    segment
-        .last_batch_millis
-        .store(shared.clock.now().0, Relaxed);
     let mut failed = None;
     let scanned = scan(
         segment.file.as_ref(),
         shared.meta.segment_bytes,
         segment.salt,
         &shared.meta.hash_key,
-        |row, _| {
+        |row, millis| {
             if failed.is_none() {
+                recover_time(shared, segment, millis);
                 failed = recover_row(shared, segment, row, recovered).err();
             }
         },
@@ -176,9 +169,7 @@ fn scan_segment(
         return Err(error);
     }
     segment.set_tail(scanned.end);
-    segment
-        .last_batch_millis
-        .store(scanned.last_millis, Relaxed);
+    recover_time(shared, segment, scanned.last_millis);
     recovered.scanned += 1;
     recovered.damaged += scanned.rotten;
     if scanned.rotten > 0 {
@@ -192,6 +183,15 @@ fn scan_segment(
         recovered.empty.push(segment.id);
     }
     Ok(scanned)
+}
+
+/// Notes when a batch was written, before any lease in it is recovered: leases count on from the latest time on disk,
+/// however far behind the wall clock is now.
+fn recover_time(shared: &Shared, segment: &Segment, millis: u64) {
+    if millis <= put_millis(MAX_VERSION) {
+        segment.last_batch_millis.fetch_max(millis, Relaxed);
+        shared.last_version.fetch_max(version_at(millis), Relaxed);
+    }
 }
 
 /// Takes one record into the index, if it is the newest of its key so far.
@@ -208,7 +208,7 @@ fn recover_row(
         segment: segment.id,
         offset: row.offset(),
     };
-    recovered.highest_version = recovered.highest_version.max(header.version);
+    shared.last_version.fetch_max(header.version, Relaxed);
     if header.kind == Kind::Namespace {
         recover_namespace(segment, location, recovered)?;
     }
@@ -216,7 +216,7 @@ fn recover_row(
     if header.flags & flag::TOUCHES != 0 {
         recovered.touches.push((location, header));
     }
-    let view = recovered_view(segment, &header, location, shared.clock.now().0);
+    let view = recovered_view(segment, &header, location, shared.lease_millis());
     let hash = row.hash();
     let same = |other: KeyHash| {
         if row.is_unreadable() {
@@ -225,11 +225,14 @@ fn recover_row(
             other == hash
         }
     };
+    let clock = shared.lease_clock();
     for known in shared.index.find(hash).iter() {
         match shared.read_header(known.location)? {
             Some((_, old)) if same(shared.hash(&Key::of(&old))) => {
-                if old.version <= header.version && shared.index.replace(hash, known.location, view)
-                {
+                if old.version > header.version {
+                    let inherit = |newer: &mut View| newer.inherit_lease(&view, clock);
+                    shared.index.update(hash, known.location, inherit);
+                } else if shared.index.replace(hash, known.location, view, clock) {
                     shared
                         .segments
                         .sub_live(known.location.segment, known.size.bytes());
@@ -272,7 +275,7 @@ fn recovered_view(segment: &Segment, header: &Header, location: Location, now: u
     view.tombstone = header.is_tombstone();
     view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
     view.unchecked = matches!(header.kind, Kind::Manifest | Kind::EntryManifest) && !view.tombstone;
-    // Later than its own batch, which is safe.
+    // The time of its own batch or a later one, which is safe.
     let written = segment.last_batch_millis.load(Relaxed);
     view.touch = tick_of(written);
     let kept = u64::from(LEASE_TICKS) * TICK_MILLIS;

@@ -21,7 +21,7 @@ use super::{
     segment::{Class, Segment, State},
     shared::Shared,
     slot::View,
-    verdict::{Emptied, Mode, Verdict},
+    verdict::{Emptied, Mode, Spare, Verdict},
 };
 
 /// No time to live.
@@ -34,6 +34,11 @@ const LEASED_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
 /// When a record was put, in milliseconds since 1970.
 pub(crate) const fn put_millis(version: u64) -> u64 {
     version >> 16
+}
+
+/// The first version of a moment.
+pub(crate) const fn version_at(millis: u64) -> u64 {
+    millis << 16
 }
 
 /// The rules in force.
@@ -217,7 +222,7 @@ impl Shared {
         let (mut emptied, mut next) = (Emptied::default(), u64::MAX);
         for (hash, view, header) in self.live_rows(segment)? {
             if self.judge(segment, &view, &header, Mode::Compact) == Verdict::Expired {
-                self.remove_expired(hash, view, &header, &mut emptied);
+                self.remove_expired(hash, view, &header, Spare::Leased, &mut emptied);
                 continue;
             }
             let ttl = self.keeping.ttl_millis(header.namespace).unwrap_or(FOREVER);

@@ -39,15 +39,15 @@ pub(crate) struct Scanned {
     pub(crate) torn: u64,
 }
 
-/// Scans a segment up to `limit` bytes; calls `found` for every record that passes, payload included, and at the end
-/// for those whose header passes, whose payload does not, and which were acknowledged: they must still hide older
-/// versions of their key.
+/// Scans a segment up to `limit` bytes; calls `found` with the time of its batch for every record that passes, payload
+/// included, and at the end for those whose header passes, whose payload does not, and which were acknowledged: they
+/// must still hide older versions of their key.
 pub(crate) fn scan(
     file: &dyn DiskFile,
     limit: u64,
     salt: Salt,
     secret: &[u8; 16],
-    mut found: impl FnMut(TocRow, &Header),
+    mut found: impl FnMut(TocRow, u64),
 ) -> io::Result<Scanned> {
     let mut window = Window {
         file,
@@ -60,7 +60,7 @@ pub(crate) fn scan(
         ..Scanned::default()
     };
     let mut bad_batches: Vec<u64> = Vec::new();
-    let mut unsound: Vec<(u64, TocRow, Header)> = Vec::new();
+    let mut unsound: Vec<(batch::BatchHeader, TocRow)> = Vec::new();
     let mut at = PAGE as u64;
     while let Some((offset, header)) = next_batch(&mut window, salt, at)? {
         if offset != at {
@@ -71,9 +71,9 @@ pub(crate) fn scan(
             let row = TocRow::new(hash_key(secret, &Key::of(record)), offset, record);
             if sound {
                 result.records += 1;
-                found(row, record);
+                found(row, header.time_millis);
             } else {
-                unsound.push((header.number, row, *record));
+                unsound.push((header, row));
             }
         });
         bad_batches.extend(std::iter::repeat_n(header.number, bad));
@@ -83,11 +83,10 @@ pub(crate) fn scan(
         at = offset + u64::from(header.bytes);
         result.end = at;
     }
-    for (_, row, record) in unsound
-        .iter()
-        .filter(|(number, ..)| *number <= result.durable_upto)
-    {
-        found(*row, record);
+    for (header, row) in unsound {
+        if header.number <= result.durable_upto {
+            found(row, header.time_millis);
+        }
     }
     for number in bad_batches {
         if number <= result.durable_upto {

@@ -24,13 +24,14 @@ use super::{
     codec::Codec,
     disk::Disk,
     hot::Hot,
-    index::{Index, TouchAt},
+    index::Index,
     lane::Message,
+    leases::LeaseClock,
     ledger::Ledger,
     meta::Meta,
     read::read_around_cache,
     record::{self, Encoding, Header, KeyClass, Kind, flag},
-    retention::Keeping,
+    retention::{Keeping, version_at},
     segment::{Segment, SegmentTable},
     slot::{self, KeyHash, Location, View},
     space::Space,
@@ -191,27 +192,11 @@ impl Shared {
 
     /// A version higher than any before.
     pub(crate) fn next_version(&self) -> u64 {
-        let now = self.clock.now().0 << 16;
+        let now = version_at(self.clock.now().0);
         let bump = |last: u64| Some(now.max(last + 1));
         match self.last_version.fetch_update(Relaxed, Relaxed, bump) {
             Ok(last) | Err(last) => now.max(last + 1),
         }
-    }
-
-    /// Now, in ticks of the index.
-    pub(crate) fn tick(&self) -> u16 {
-        tick_of(self.clock.now().0)
-    }
-
-    /// A touch at this moment.
-    pub(crate) fn touch_now(&self) -> TouchAt {
-        TouchAt { tick: self.tick() }
-    }
-
-    /// Whether a slot's lease still holds.
-    pub(crate) fn is_leased(&self, view: &View) -> bool {
-        let age = self.tick().wrapping_sub(view.touch);
-        view.leased && age < self.lease_ticks.load(Relaxed)
     }
 
     /// Refuses when the store takes no writes.
@@ -321,7 +306,8 @@ impl Shared {
     /// Makes a synced record the newest of its key, unless a newer one is there already. Waits for the disk only
     /// when the key, or one with its fingerprint, is known already.
     pub(crate) fn publish(&self, hash: KeyHash, header: &Header, location: Location) -> Result<()> {
-        let new = self.new_view(header, location);
+        let clock = self.lease_clock();
+        let new = new_view(header, location, clock);
         loop {
             let Some(old) = self.newest(&Key::of(header), hash)? else {
                 self.add(hash, new);
@@ -331,7 +317,7 @@ impl Shared {
             if old.header.version > header.version {
                 return Ok(());
             }
-            if self.index.replace(hash, old.view.location, new) {
+            if self.index.replace(hash, old.view.location, new, clock) {
                 self.segments
                     .sub_live(old.view.location.segment, old.view.size.bytes());
                 self.segments.add_live(location.segment, new.size.bytes());
@@ -347,28 +333,31 @@ impl Shared {
     pub(crate) fn add(&self, hash: KeyHash, view: View) {
         self.segments
             .add_live(view.location.segment, view.size.bytes());
-        if let Some(dropped) = self.index.insert(hash, view) {
+        let clock = self.lease_clock();
+        if let Some(dropped) = self.index.insert(hash, view, clock) {
             self.segments
                 .sub_live(dropped.location.segment, dropped.size.bytes());
             self.counters.evicted_records.fetch_add(1, Relaxed);
             self.counters
                 .evicted_bytes
                 .fetch_add(dropped.size.bytes() as u64, Relaxed);
+            let broken = u64::from(clock.holds(&dropped));
+            self.counters.leases_broken.fetch_add(broken, Relaxed);
         }
     }
+}
 
-    /// The slot of a record that was just written.
-    pub(crate) fn new_view(&self, header: &Header, location: Location) -> View {
-        let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
-        view.touch = self.tick();
-        view.dirty = header.flags & flag::DIRTY != 0;
-        view.hint = header.flags & flag::HINT != 0;
-        view.keep = is_kept(header);
-        view.tombstone = header.is_tombstone();
-        view.leased = header.flags & flag::LEASED != 0;
-        view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
-        view
-    }
+/// The slot of a record that was just written.
+pub(crate) fn new_view(header: &Header, location: Location, clock: LeaseClock) -> View {
+    let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
+    view.touch = clock.now;
+    view.dirty = header.flags & flag::DIRTY != 0;
+    view.hint = header.flags & flag::HINT != 0;
+    view.keep = is_kept(header);
+    view.tombstone = header.is_tombstone();
+    view.leased = header.flags & flag::LEASED != 0;
+    view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;
+    view
 }
 
 /// Whether a record must not leave the index, however full that is.

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::leases::LeaseClock;
+
 /// Keyed 128-bit hash of a key: shard and fingerprint in the index, identity in tables of contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct KeyHash(pub(crate) u128);
@@ -90,11 +92,11 @@ pub(crate) struct View {
     pub(crate) hint: bool,
     pub(crate) keep: bool,
     pub(crate) tombstone: bool,
-    /// Whether the last touch, or one before it, started a lease.
+    /// Whether a lease was started; it may be over.
     pub(crate) leased: bool,
     /// Uses since the record was last moved, at most 3.
     pub(crate) freq: u8,
-    /// Time of the last use, in ticks.
+    /// Time of the last use, in ticks; while a lease is open, the time it counts from.
     pub(crate) touch: u16,
     /// A manifest found at opening whose parts have not been looked for yet: some may have been evicted before.
     pub(crate) unchecked: bool,
@@ -126,9 +128,24 @@ impl View {
         self.dirty || self.hint || self.keep
     }
 
-    /// Whether an index at its ceiling may forget it.
+    /// Whether it makes a blob visible: only that can have a lease.
+    pub(crate) const fn is_blob(&self) -> bool {
+        matches!(self.kind, Kind::Blob | Kind::Manifest) && !self.tombstone
+    }
+
+    /// Whether an index at its ceiling may forget it. No part: what is left of a value must never look present.
     pub(crate) const fn may_be_dropped(&self) -> bool {
-        !self.is_pinned() && !self.leased && !self.tombstone
+        !self.is_pinned() && !self.tombstone && !matches!(self.kind, Kind::Part)
+    }
+
+    /// Takes over the lease of another record of the same key, if that ends later: it is a promise about the blob,
+    /// whichever record it is in.
+    pub(crate) const fn inherit_lease(&mut self, other: &View, clock: LeaseClock) {
+        let ends_later = !self.leased || clock.age(other.touch) < clock.age(self.touch);
+        if self.is_blob() && clock.is_open(other) && ends_later {
+            self.leased = true;
+            self.touch = other.touch;
+        }
     }
 }
 
@@ -179,27 +196,57 @@ pub(crate) const SIZE_LOW_MASK: u64 = 31;
 /// Most segments a store can have.
 pub(crate) const MAX_SEGMENTS: u64 = 1 << SEGMENT_BITS;
 
+const fn location_of(word0: u64, word1: u64) -> Location {
+    Location {
+        segment: (word0 & (MAX_SEGMENTS - 1)) as u32,
+        offset: (word1 & ((1 << OFFSET_BITS) - 1)) * 8,
+    }
+}
+
+impl View {
+    /// All but fingerprint and segment.
+    fn word1(&self) -> u64 {
+        let bit = |on: bool, at: u32| u64::from(on) << at;
+        (self.location.offset / 8)
+            | (u64::from(self.size.0) << SIZE_AT)
+            | ((self.kind as u64) << KIND_AT)
+            | bit(self.dirty, DIRTY_AT)
+            | bit(self.hint, HINT_AT)
+            | (u64::from(self.freq.min(3)) << FREQ_AT)
+            | (u64::from(self.touch) << TOUCH_AT)
+            | bit(self.leased, LEASED_AT)
+            | bit(self.tombstone, TOMBSTONE_AT)
+            | bit(self.keep, KEEP_AT)
+            | bit(self.unchecked, UNCHECKED_AT)
+            | ((u64::from(self.size_low) & SIZE_LOW_MASK) << SIZE_LOW_AT)
+    }
+
+    const fn unpack(word0: u64, word1: u64) -> View {
+        View {
+            location: location_of(word0, word1),
+            size: SizeClass((word1 >> SIZE_AT) as u8),
+            kind: Kind::from_bits(word1 >> KIND_AT),
+            dirty: word1 >> DIRTY_AT & 1 == 1,
+            hint: word1 >> HINT_AT & 1 == 1,
+            keep: word1 >> KEEP_AT & 1 == 1,
+            unchecked: word1 >> UNCHECKED_AT & 1 == 1,
+            tombstone: word1 >> TOMBSTONE_AT & 1 == 1,
+            leased: word1 >> LEASED_AT & 1 == 1,
+            freq: (word1 >> FREQ_AT & 3) as u8,
+            touch: (word1 >> TOUCH_AT) as u16,
+            size_low: (word1 >> SIZE_LOW_AT & SIZE_LOW_MASK) as u8,
+        }
+    }
+}
+
 /// A slot, packed. All zero is an empty one.
 #[derive(Debug, Default)]
 pub(crate) struct Slot([AtomicU64; 2]);
 
 impl Slot {
     pub(crate) fn new(fingerprint: u64, view: View) -> Slot {
-        let bit = |on: bool, at: u32| u64::from(on) << at;
         let word0 = (fingerprint << SEGMENT_BITS) | u64::from(view.location.segment);
-        let word1 = (view.location.offset / 8)
-            | (u64::from(view.size.0) << SIZE_AT)
-            | ((view.kind as u64) << KIND_AT)
-            | bit(view.dirty, DIRTY_AT)
-            | bit(view.hint, HINT_AT)
-            | (u64::from(view.freq.min(3)) << FREQ_AT)
-            | (u64::from(view.touch) << TOUCH_AT)
-            | bit(view.leased, LEASED_AT)
-            | bit(view.tombstone, TOMBSTONE_AT)
-            | bit(view.keep, KEEP_AT)
-            | bit(view.unchecked, UNCHECKED_AT)
-            | ((u64::from(view.size_low) & SIZE_LOW_MASK) << SIZE_LOW_AT);
-        Slot([AtomicU64::new(word0), AtomicU64::new(word1)])
+        Slot([AtomicU64::new(word0), AtomicU64::new(view.word1())])
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -211,30 +258,11 @@ impl Slot {
     }
 
     pub(crate) fn location(&self) -> Location {
-        let (word0, word1) = (self.0[0].load(Relaxed), self.0[1].load(Relaxed));
-        Location {
-            segment: (word0 & (MAX_SEGMENTS - 1)) as u32,
-            offset: (word1 & ((1 << OFFSET_BITS) - 1)) * 8,
-        }
+        location_of(self.0[0].load(Relaxed), self.0[1].load(Relaxed))
     }
 
     pub(crate) fn view(&self) -> View {
-        let word1 = self.0[1].load(Relaxed);
-        let bit = |at: u32| word1 >> at & 1 == 1;
-        View {
-            location: self.location(),
-            size: SizeClass((word1 >> SIZE_AT) as u8),
-            kind: Kind::from_bits(word1 >> KIND_AT),
-            dirty: bit(DIRTY_AT),
-            hint: bit(HINT_AT),
-            keep: bit(KEEP_AT),
-            unchecked: bit(UNCHECKED_AT),
-            tombstone: bit(TOMBSTONE_AT),
-            leased: bit(LEASED_AT),
-            freq: (word1 >> FREQ_AT & 3) as u8,
-            touch: (word1 >> TOUCH_AT) as u16,
-            size_low: (word1 >> SIZE_LOW_AT & SIZE_LOW_MASK) as u8,
-        }
+        View::unpack(self.0[0].load(Relaxed), self.0[1].load(Relaxed))
     }
 
     /// Copies another slot here. Needs the shard's write lock.
@@ -249,18 +277,16 @@ impl Slot {
         self.0[1].store(0, Relaxed);
     }
 
-    /// Counts a use. It neither prolongs a lease nor brings one back that ended more than `lease_ticks` ago. The shard's
-    /// read lock is enough; of two uses at once one may be lost.
-    pub(crate) fn touch(&self, tick: u16, lease_ticks: u16) {
+    /// Counts a use. It neither prolongs a lease nor brings one back that is over. The shard's read lock is enough; of
+    /// two uses at once one may be lost.
+    pub(crate) fn touch(&self, clock: LeaseClock) {
         let before = self.0[1].load(Relaxed);
-        let touched = (before >> TOUCH_AT) as u16;
-        let held = before >> LEASED_AT & 1 == 1 && tick.wrapping_sub(touched) < lease_ticks;
-        let freq = (before >> FREQ_AT & 3).min(2) + 1;
-        let mask = (3 << FREQ_AT) | (0xffff << TOUCH_AT) | (1 << LEASED_AT);
-        let after = (before & !mask)
-            | (freq << FREQ_AT)
-            | (u64::from(if held { touched } else { tick }) << TOUCH_AT)
-            | (u64::from(held) << LEASED_AT);
+        let mut view = View::unpack(0, before);
+        view.freq = (view.freq + 1).min(3);
+        if !clock.is_open(&view) {
+            (view.leased, view.touch) = (false, clock.now);
+        }
+        let after = view.word1();
         if after != before {
             self.0[1]
                 .compare_exchange(before, after, Relaxed, Relaxed)
@@ -268,41 +294,25 @@ impl Slot {
         }
     }
 
-    /// Leases the value from this tick on; false when it is none that has leases. The shard's read lock is enough, and
-    /// of two leases at once none is lost.
-    pub(crate) fn lease(&self, tick: u16) -> bool {
-        let mut before = self.0[1].load(Relaxed);
-        loop {
-            let kind = Kind::from_bits(before >> KIND_AT);
-            let may_be_leased = matches!(kind, Kind::Blob | Kind::Manifest);
-            if !may_be_leased || before >> TOMBSTONE_AT & 1 == 1 {
-                return false;
-            }
-            let freq = (before >> FREQ_AT & 3).min(2) + 1;
-            let mask = (3 << FREQ_AT) | (0xffff << TOUCH_AT);
-            let after = (before & !mask)
-                | (freq << FREQ_AT)
-                | (u64::from(tick) << TOUCH_AT)
-                | (1 << LEASED_AT);
-            match self.0[1].compare_exchange_weak(before, after, Relaxed, Relaxed) {
-                Ok(_) => return true,
-                Err(now) => before = now,
-            }
-        }
-    }
-
-    /// Leases the value as of an earlier tick, unless it was leased since. Needs the only reference there is.
-    pub(crate) fn lease_since(&self, tick: u16, now: u16) {
-        let view = self.view();
-        if !view.leased || now.wrapping_sub(view.touch) > now.wrapping_sub(tick) {
-            self.lease(tick);
-        }
+    /// Leases the blob from this tick on, unless it has a lease that ends later, and counts that as a use; false when it
+    /// is none that has leases. The shard's read lock is enough, and of two leases at once none is lost.
+    pub(crate) fn lease(&self, tick: u16, clock: LeaseClock) -> bool {
+        let with_lease = |before: u64| {
+            let old = View::unpack(0, before);
+            let mut new = old;
+            new.freq = (new.freq + 1).min(3);
+            (new.leased, new.touch) = (true, tick);
+            new.inherit_lease(&old, clock);
+            old.is_blob().then(|| new.word1())
+        };
+        self.0[1].fetch_update(Relaxed, Relaxed, with_lease).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::shared::LEASE_TICKS;
 
     #[test]
     fn size_classes_round_up_by_at_most_an_eighth() {
@@ -336,33 +346,64 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_use_counts_and_does_not_prolong_or_shorten_a_lease() {
+    fn blob() -> Slot {
         let location = Location {
             segment: 0,
             offset: 8,
         };
-        let slot = Slot::new(5, View::new(location, 100, Kind::Blob));
-        assert!(slot.lease(7));
-        for tick in [8, 9, 9] {
-            slot.touch(tick, 10);
+        Slot::new(5, View::new(location, 100, Kind::Blob))
+    }
+
+    const fn at(now: u16) -> LeaseClock {
+        LeaseClock {
+            now,
+            kept: LEASE_TICKS,
         }
-        let view = slot.view();
-        assert_eq!((view.freq, view.touch, view.leased), (3, 7, true));
-        slot.touch(17, 10);
-        let view = slot.view();
-        assert!(!view.leased, "a use does not bring a lease back");
-        assert_eq!(view.touch, 17);
     }
 
     #[test]
-    fn an_entry_has_no_lease() {
-        let location = Location {
-            segment: 0,
-            offset: 8,
-        };
-        let slot = Slot::new(5, View::new(location, 100, Kind::Entry));
-        assert!(!slot.lease(7) && !slot.view().leased);
+    fn a_use_counts_and_does_not_prolong_or_shorten_a_lease() {
+        let slot = blob();
+        assert!(slot.lease(7, at(7)));
+        for tick in [8, 9, 6 + LEASE_TICKS] {
+            slot.touch(at(tick));
+        }
+        let view = slot.view();
+        assert_eq!((view.freq, view.touch, view.leased), (3, 7, true));
+        slot.touch(at(7 + LEASE_TICKS));
+        let view = slot.view();
+        assert!(!view.leased, "a use does not bring a lease back");
+        assert_eq!(view.touch, 7 + LEASE_TICKS);
+    }
+
+    #[test]
+    fn of_two_leases_the_one_that_ends_later_counts() {
+        for ticks in [[50, 60], [60, 50]] {
+            let slot = blob();
+            for tick in ticks {
+                assert!(slot.lease(tick, at(70)));
+            }
+            assert_eq!((slot.view().touch, slot.view().leased), (60, true));
+        }
+        let (slot, months_later) = (blob(), 40_000);
+        slot.lease(60, at(60));
+        slot.lease(months_later, at(months_later));
+        assert_eq!(slot.view().touch, months_later, "what is over is no lease");
+    }
+
+    #[test]
+    fn only_what_makes_a_blob_visible_has_a_lease() {
+        let mut view = blob().view();
+        for (kind, tombstone) in [
+            (Kind::Part, false),
+            (Kind::Entry, false),
+            (Kind::Blob, true),
+        ] {
+            (view.kind, view.tombstone) = (kind, tombstone);
+            let slot = Slot::new(5, view);
+            assert!(!slot.lease(7, at(7)));
+            assert_eq!(slot.view(), view);
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Tail {
             open.segment.last_batch.store(self.last_batch, Relaxed);
             open.segment
                 .last_batch_millis
-                .store(shared.clock.now().0, Relaxed);
+                .store(shared.lease_millis(), Relaxed);
         }
         let moved = self.lane == LaneId::Main;
         let payload: u64 = writes.iter().map(|write| write.header.raw_payload()).sum();
@@ -310,7 +310,7 @@ impl Tail {
             lane: self.lane as u8,
             records,
             number: self.last_batch,
-            time_millis: shared.clock.now().0,
+            time_millis: shared.lease_millis(),
             bytes: bytes as u32,
             durable_upto: self.durable_upto,
         }

@@ -244,7 +244,7 @@ impl PartsSource {
             return Ok(Some(piece.clone()));
         }
         let key = self.parts.key(part);
-        let touch = self.shared.touch_now();
+        let touch = self.shared.lease_clock();
         match self
             .shared
             .look_up(&key, self.shared.hash(&key), Some(touch), wait)?

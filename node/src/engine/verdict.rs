@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
     leases,
-    manifest::{read_parts_of, split_part_key},
+    manifest::{PartsOf, read_parts_of, split_part_key},
     record::{Header, Kind, flag},
     segment::Segment,
     shared::{LEASE_TICKS, Shared},
@@ -45,6 +45,24 @@ pub(crate) struct Emptied {
     pub(crate) moved_bytes: u64,
 }
 
+/// What stays although it is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spare {
+    Nothing,
+    /// What has got a lease since it was judged.
+    Leased,
+}
+
+impl Mode {
+    /// What is spared in this mode.
+    pub(crate) const fn spare(self) -> Spare {
+        match self {
+            Mode::Evict | Mode::Compact => Spare::Leased,
+            Mode::Force => Spare::Nothing,
+        }
+    }
+}
+
 /// Records that left the index together, and their bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gone {
@@ -76,7 +94,7 @@ impl Shared {
         header: &Header,
         mode: Mode,
     ) -> Verdict {
-        if header.flags & flag::TOUCHES != 0 && leases::is_over(self.clock.now().0, header.version)
+        if header.flags & flag::TOUCHES != 0 && leases::is_over(self.lease_millis(), header.version)
         {
             return Verdict::Dead;
         }
@@ -149,50 +167,78 @@ impl Shared {
         Some((manifest, parts.version))
     }
 
-    /// Evicts a record, and with a part or manifest the whole value.
-    pub(crate) fn evict(&self, hash: KeyHash, view: View, header: &Header, emptied: &mut Emptied) {
+    /// Evicts a record, and with a part or manifest the whole value; `false` when it must be spared after all.
+    pub(crate) fn evict(
+        &self,
+        hash: KeyHash,
+        view: View,
+        header: &Header,
+        spare: Spare,
+        emptied: &mut Emptied,
+    ) -> bool {
         let counted = &self.counters.evicted_records;
         // Counted before it is gone: whoever misses it can tell why.
         counted.fetch_add(1, Relaxed);
-        let gone = self.take_out(hash, view, header);
-        emptied.evicted_records += gone.records;
-        emptied.evicted_bytes += gone.bytes;
-        counted.fetch_add(gone.records, Relaxed);
+        let mut gone = Gone::default();
+        let went = self.take_out(hash, view, header, spare, &mut gone);
+        let Gone { records, bytes } = gone;
+        emptied.evicted_records += records;
+        emptied.evicted_bytes += bytes;
+        counted.fetch_add(records, Relaxed);
         counted.fetch_sub(1, Relaxed);
-        self.counters.evicted_bytes.fetch_add(gone.bytes, Relaxed);
+        self.counters.evicted_bytes.fetch_add(bytes, Relaxed);
+        went
     }
 
-    /// Removes a record whose time is over, and with a part or manifest the whole value.
+    /// Removes a record whose time is over, and with a part or manifest the whole value; `false` when it must be spared
+    /// after all.
     pub(crate) fn remove_expired(
         &self,
         hash: KeyHash,
         view: View,
         header: &Header,
+        spare: Spare,
         emptied: &mut Emptied,
-    ) {
-        let gone = self.take_out(hash, view, header);
-        emptied.expired_records += gone.records;
-        emptied.expired_bytes += gone.bytes;
-        self.counters
-            .expired_records
-            .fetch_add(gone.records, Relaxed);
+    ) -> bool {
+        let mut gone = Gone::default();
+        let went = self.take_out(hash, view, header, spare, &mut gone);
+        let Gone { records, bytes } = gone;
+        emptied.expired_records += records;
+        emptied.expired_bytes += bytes;
+        self.counters.expired_records.fetch_add(records, Relaxed);
+        went
     }
 
-    /// Removes a record, and with a part or manifest the whole value: what is left must never look present.
-    fn take_out(&self, hash: KeyHash, view: View, header: &Header) -> Gone {
-        let mut gone = Gone::default();
+    /// Removes a record, and with a part or manifest the whole value: what is left must never look present. `false` when
+    /// the record is to be spared; its manifest may have gone all the same, if somebody is still reading the parts.
+    fn take_out(
+        &self,
+        hash: KeyHash,
+        view: View,
+        header: &Header,
+        spare: Spare,
+        gone: &mut Gone,
+    ) -> bool {
         let in_parts = matches!(
             header.kind,
             Kind::Part | Kind::Manifest | Kind::EntryManifest
         );
-        if in_parts && let Some((upload, owner)) = self.value_of(view.location, hash) {
-            self.take_out_value(upload, owner, &mut gone);
+        let value = in_parts.then(|| self.value_of(view.location, hash));
+        let value = value.flatten();
+        if let Some((upload, owner)) = value
+            && !self.take_out_value(upload, owner, spare, gone)
+        {
+            return false;
         }
         // A part whose manifest has just gone by itself is garbage, and must not stay behind either.
-        if self.take_out_slot(hash, view.location, &mut gone) {
+        let reading = self.reading.lock();
+        let is_read = value.is_some_and(|(upload, _)| reading.contains_key(&upload));
+        let stays = header.kind == Kind::Part && is_read;
+        if !stays && self.take_out_slot(hash, view.location, spare, gone) {
             self.ledger.sub(header);
+            return true;
         }
-        gone
+        !self.index.find(hash).has(view.location)
     }
 
     /// Which value a part or manifest belongs to.
@@ -205,29 +251,60 @@ impl Shared {
         Some((parts.upload, hash))
     }
 
-    /// Removes a manifest and its parts. The manifest may be on its way to a new place: until it is gone, look again.
-    fn take_out_value(&self, upload: [u8; 16], owner: KeyHash, gone: &mut Gone) {
+    /// Removes a manifest and its parts; `false` when it is to be spared. The manifest may be on its way to a new place:
+    /// until it is gone, look again.
+    fn take_out_value(
+        &self,
+        upload: [u8; 16],
+        owner: KeyHash,
+        spare: Spare,
+        gone: &mut Gone,
+    ) -> bool {
         while let Some((manifest, parts)) = self.manifest_of(upload, owner) {
-            if self.take_out_slot(owner, manifest.location, gone) {
+            if spare == Spare::Leased && self.is_leased(&manifest) {
+                return false;
+            }
+            if self.take_out_slot(owner, manifest.location, spare, gone) {
                 self.ledger.sub_value(manifest.kind, &parts);
-                for part in 0..parts.count() {
-                    let hash = self.hash(&parts.key(part));
-                    for view in self.index.find(hash).iter() {
-                        self.take_out_slot(hash, view.location, gone);
-                    }
-                }
-                return;
+                self.take_out_parts(&parts, spare, gone);
+                break;
+            }
+        }
+        true
+    }
+
+    /// Removes all parts of a value while nobody can start to read them: who does so later finds none. If somebody is
+    /// reading them they stay, and reclaim finds them later.
+    fn take_out_parts(&self, parts: &PartsOf, spare: Spare, gone: &mut Gone) {
+        let reading = self.reading.lock();
+        if reading.contains_key(&parts.upload) {
+            return;
+        }
+        for part in 0..parts.count() {
+            let hash = self.hash(&parts.key(part));
+            for view in self.index.find(hash).iter() {
+                self.take_out_slot(hash, view.location, spare, gone);
             }
         }
     }
 
-    fn take_out_slot(&self, hash: KeyHash, location: Location, gone: &mut Gone) -> bool {
-        let Some(view) = self.forget(hash, location) else {
+    /// A lease that starts before the slot is gone is a promise, one that starts later finds nothing.
+    fn take_out_slot(
+        &self,
+        hash: KeyHash,
+        location: Location,
+        spare: Spare,
+        gone: &mut Gone,
+    ) -> bool {
+        let clock = self.lease_clock();
+        let may_go = |view: &View| spare == Spare::Nothing || !clock.holds(view);
+        let Some(view) = self.index.remove_if(hash, location, may_go) else {
             return false;
         };
+        self.segments.sub_live(location.segment, view.size.bytes());
         gone.records += 1;
         gone.bytes += view.size.bytes() as u64;
-        if view.leased && self.tick().wrapping_sub(view.touch) < LEASE_TICKS {
+        if clock.is_open(&view) {
             self.counters.leases_broken.fetch_add(1, Relaxed);
         }
         true
@@ -246,10 +323,10 @@ impl Shared {
         let mut by_age = vec![0u64; usize::from(LEASE_TICKS)];
         let mut manifests = vec![0u64; usize::from(LEASE_TICKS)];
         let (mut pinned, mut part_bytes, mut all_manifests) = (0, 0, 0);
-        let now = self.tick();
+        let clock = self.lease_clock();
         self.index.for_each(|_, view| {
-            let age = usize::from(now.wrapping_sub(view.touch));
-            let leased = view.leased && age < usize::from(LEASE_TICKS);
+            let age = usize::from(clock.age(view.touch));
+            let leased = clock.is_open(&view);
             match view.kind {
                 _ if view.is_pinned() => pinned += view.size.bytes() as u64,
                 slot::Kind::Part => part_bytes += view.size.bytes() as u64,

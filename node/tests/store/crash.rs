@@ -138,10 +138,11 @@ fn torn(seed: u64, mix: Mix, count: usize, changes: u64) -> Result<(), String> {
         found = found.after_crash(rng.next_u64());
     }
     rig.abandon();
+    // The machine may start with its clock hours behind: this one shows the first moment again.
     let mut next = Rig::open(found, rig.config.clone())
         .map_err(|error| format!("does not open: {error:?}"))?;
     next.inherit(&rig);
-    model.recovered();
+    model.recovered(&next);
     recovered_well(&mut next, &mut model, seed)
 }
 

@@ -68,8 +68,9 @@ pub(crate) struct Rig {
     pub(crate) config: StoreConfig,
     pub(crate) runtime: Runtime,
     node: Option<Node>,
-    /// Records that earlier nodes of this rig evicted.
+    /// Records that earlier nodes of this rig evicted, and leases that they broke.
     evicted_before: u64,
+    broken_before: u64,
 }
 
 impl Rig {
@@ -82,6 +83,7 @@ impl Rig {
             runtime: runtime(),
             node: None,
             evicted_before: 0,
+            broken_before: 0,
         };
         rig.start()?;
         Ok(rig)
@@ -119,9 +121,16 @@ impl Rig {
         self.evicted_before + node.map_or(0, |node| node.admin().stats().evicted_records)
     }
 
+    /// Leases broken so far, by all nodes of this rig.
+    pub(crate) fn leases_broken(&self) -> u64 {
+        let node = self.node.as_ref();
+        self.broken_before + node.map_or(0, |node| node.admin().stats().leases_broken)
+    }
+
     /// Takes over from another rig what it evicted.
     pub(crate) fn inherit(&mut self, earlier: &Rig) {
         self.evicted_before += earlier.evicted_records();
+        self.broken_before += earlier.leases_broken();
     }
 
     /// Ends the node somehow; what it evicts while it ends counts too.
@@ -129,7 +138,9 @@ impl Rig {
         if let Some(node) = self.node.take() {
             let admin = node.admin();
             how(node);
-            self.evicted_before += admin.stats().evicted_records;
+            let stats = admin.stats();
+            self.evicted_before += stats.evicted_records;
+            self.broken_before += stats.leases_broken;
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Sixteen blobs of fixed bytes and sixteen entries of changing ones. For each the model knows the states allowed now
 //! and those a recovery may bring: a refused write may or may not have reached the disk, an evicted value may come
-//! back. A value once observed is the only one allowed until the next write, so nothing flickers.
+//! back. A value once observed is the only one allowed until the next write, so nothing flickers. Eviction is no excuse
+//! for four hours after a blob was said to be there under a lease, unless the store counts leases that it broke.
 
 use std::{collections::BTreeSet, fmt, sync::LazyLock, time::Duration};
 
@@ -12,7 +13,9 @@ use zimcache_store::{
     ByteRange, CreateOptions, EntryMeta, Error, GcOptions, Precondition, Touch,
     testing::conformance::{Content, content},
 };
-use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
+use zimcache_types::{
+    Clock as _, Code, Digest, EntryKey, EntryKind, Function, Namespace, Timestamp,
+};
 
 use crate::harness::Rig;
 
@@ -192,6 +195,8 @@ struct Place {
     later: BTreeSet<Option<Value>>,
     /// Everything that was ever written here.
     ever: BTreeSet<Value>,
+    /// Until when it was promised to stay.
+    promised_until: Option<Timestamp>,
 }
 
 /// What a store may answer.
@@ -200,6 +205,8 @@ pub(crate) struct Model {
     places: Vec<Place>,
     /// Values gone because the store said that it evicted some.
     vanished: u64,
+    /// Records that had been evicted when the store was last opened.
+    evicted_at_opening: u64,
     /// Whether the disk is so broken that values may be lost, or older ones found; wrong bytes still never.
     pub(crate) lossy: bool,
     /// Values found lost while [`Model::lossy`].
@@ -217,11 +224,28 @@ impl Default for Model {
         Model {
             places: vec![empty; PLACES],
             vanished: 0,
+            evicted_at_opening: 0,
             lossy: false,
             lost: 0,
             refusals_are_fine: false,
         }
     }
+}
+
+/// For how long a lease is a promise.
+const PROMISE: Duration = Duration::from_hours(4);
+
+impl Place {
+    /// Whether eviction is no excuse.
+    fn is_promised(&self, rig: &Rig) -> bool {
+        let in_time = self.promised_until.is_some_and(|end| rig.clock.now() < end);
+        in_time && rig.leases_broken() == 0
+    }
+}
+
+/// Whether the blob of this place is always put under a lease; of entries none is.
+const fn is_put_under_a_lease(place: usize) -> bool {
+    place < BLOBS && place % 3 == 1
 }
 
 type Outcome = Result<(), String>;
@@ -282,12 +306,13 @@ impl Model {
         reopen: impl FnOnce(&mut Rig) -> Result<(), zimcache_node::OpenError>,
     ) -> Outcome {
         reopen(rig).map_err(|error| format!("the store does not open: {error:?}"))?;
-        self.recovered();
+        self.recovered(rig);
         Ok(())
     }
 
     /// The store was opened again.
-    pub(crate) fn recovered(&mut self) {
+    pub(crate) fn recovered(&mut self, rig: &Rig) {
+        self.evicted_at_opening = rig.evicted_records();
         for place in &mut self.places {
             place.now.append(&mut place.later);
         }
@@ -357,6 +382,12 @@ impl Model {
         let known = &mut self.places[place];
         known.ever.extend(value);
         if outcome.is_ok() {
+            let leased = value.is_some() && is_put_under_a_lease(place);
+            known.promised_until = match value {
+                Some(_) if leased => Some(rig.clock.now().plus(PROMISE)),
+                Some(_) => known.promised_until,
+                None => None,
+            };
             known.now = BTreeSet::from([value]);
             known.later.clear();
         } else {
@@ -410,6 +441,7 @@ impl Model {
     fn upload_name(place: usize) -> CreateOptions {
         CreateOptions {
             resume_as: Some(format!("upload-{place}").into()),
+            lease: is_put_under_a_lease(place),
             ..CreateOptions::default()
         }
     }
@@ -505,6 +537,13 @@ impl Model {
             match seen {
                 Some(_) if self.lossy => {}
                 None if self.lossy => self.lost += 1,
+                None if known.is_promised(rig) => {
+                    return Err(format!(
+                        "a blob that was promised is gone; {} leases were broken; the disk's last calls:\n{}",
+                        rig.leases_broken(),
+                        rig.disk_log()
+                    ));
+                }
                 None if self.vanished < rig.evicted_records() => {
                     self.vanished += 1;
                     known.later = known.now.clone();
@@ -520,6 +559,11 @@ impl Model {
                     ));
                 }
             }
+        }
+        if seen.is_none() && self.evicted_at_opening < rig.evicted_records() {
+            // What came back when the store was opened may have been evicted again, and may come back again.
+            let others = known.now.iter().filter(|value| value.is_some());
+            known.later.extend(others.copied());
         }
         known.now = BTreeSet::from([seen]);
         Ok(())
@@ -602,7 +646,10 @@ impl Model {
         for (place, missing) in wanted.into_iter().zip(answer) {
             if missing {
                 self.saw(rig, place, None)?;
-            } else if self.places[place].now.iter().all(Option::is_none) && !self.lossy {
+            } else if touch == Touch::Lease {
+                self.places[place].promised_until = Some(rig.clock.now().plus(PROMISE));
+            }
+            if !missing && self.places[place].now.iter().all(Option::is_none) && !self.lossy {
                 return Err(format!("the blob of place {place} is said to be there"));
             }
         }
@@ -647,7 +694,10 @@ fn put_value(rig: &Rig, place: usize, value: Value) -> Result<Result<u64, Error>
     let chunk = 1 + (value.number as usize * 7919) % 400_000;
     rig.wait(async {
         if place < BLOBS {
-            let options = CreateOptions::default();
+            let options = CreateOptions {
+                lease: is_put_under_a_lease(place),
+                ..CreateOptions::default()
+            };
             let digest = digest(place);
             stores.put_blob(team(), digest, &body, chunk, options).await
         } else {
