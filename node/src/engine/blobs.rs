@@ -88,7 +88,7 @@ impl BlobStore for Blobs {
         if other_size || self.0.is_over(&loaded.header, &loaded.view) {
             return Ok(None);
         }
-        self.0.blob_reader(hash, &loaded, range.resolve(total)?)
+        self.0.blob_reader(hash, &loaded, range)
     }
 
     async fn create(

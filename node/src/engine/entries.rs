@@ -175,7 +175,7 @@ impl Entries {
         let value = if loaded.header.kind == Kind::EntryManifest {
             let parts = PartsOf::decode(&payload, hash, &loaded.header)
                 .ok_or(Error::Corrupt("an entry's manifest does not parse"))?;
-            let Some(reader) = self.0.parts_reader(parts, range.resolve(parts.total)?) else {
+            let Some(reader) = self.0.parts_reader(parts, range)? else {
                 return Ok(None);
             };
             reader

@@ -3,10 +3,10 @@
 //! Nothing leaves before its checksum was verified. A checksum failure is read once more around the page cache before
 //! it counts as damage. A slot that moved while it was being read is looked up again.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use zimcache_store::{Error, Reader, Result};
+use zimcache_store::{ByteRange, Error, Reader, Result};
 
 use super::{
     buffers::READ_BYTES,
@@ -240,14 +240,15 @@ impl Shared {
         self: &Arc<Self>,
         hash: KeyHash,
         loaded: &Loaded,
-        range: Range<u64>,
+        range: ByteRange,
     ) -> Result<Option<Reader>> {
         if loaded.header.kind == Kind::Manifest {
             let parts = PartsOf::decode(&loaded.payload(), hash, &loaded.header)
                 .ok_or(Error::Corrupt("a manifest does not parse"))?;
-            return Ok(self.parts_reader(parts, range));
+            return self.parts_reader(parts, range);
         }
         let total = loaded.header.raw_size;
+        let range = range.resolve(total)?;
         if loaded.header.encoding != Encoding::Identity {
             let source = EncodedSource::of_blob(Arc::clone(self), hash, loaded);
             return Ok(Some(Reader::from_source(Arc::new(source), total, range)));
@@ -259,19 +260,22 @@ impl Shared {
         Ok(Some(Reader::from_source(Arc::new(source), total, range)))
     }
 
-    /// A reader over the asked range of a value in parts; `None` when a part was lost: then the value is.
+    /// A reader over the asked range of a value in parts; `None` when a part was lost: then the value is,
+    /// whatever was asked of it.
     pub(crate) fn parts_reader(
         self: &Arc<Self>,
         parts: PartsOf,
-        range: Range<u64>,
-    ) -> Option<Reader> {
+        range: ByteRange,
+    ) -> Result<Option<Reader>> {
         let source = PartsSource::new(Arc::clone(self), parts);
         if !self.has_all_parts(&parts) {
             drop(source);
             self.drop_incomplete(&parts);
-            return None;
+            return Ok(None);
         }
-        Some(Reader::from_source(Arc::new(source), parts.total, range))
+        let range = range.resolve(parts.total)?;
+        let reader = Reader::from_source(Arc::new(source), parts.total, range);
+        Ok(Some(reader))
     }
 }
 

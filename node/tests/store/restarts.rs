@@ -1,6 +1,9 @@
 //! Row 6b: a hundred restarts, clean and killed, do not shrink a small store, and evict nothing that fits.
 
-use zimcache_node::{Node, RealDisk, testing::SimRng};
+use zimcache_node::{
+    Node, RealDisk,
+    testing::{SimDisk, SimRng},
+};
 use zimcache_store::{ByteRange, CreateOptions, testing::conformance::pattern};
 use zimcache_types::{Digest, Function};
 
@@ -95,4 +98,39 @@ fn restarts_on_a_real_disk_keep_everything() {
             node.close();
         }
     }
+}
+
+#[test]
+fn a_value_whose_parts_were_evicted_is_absent_after_a_restart_whatever_range_is_asked_for() {
+    let mut rig = Rig::open(SimDisk::new(1), config(64)).unwrap();
+    let digests: Vec<Digest> = (0..40)
+        .map(|number| {
+            let body = pattern(number, 3 << 20);
+            let digest = Digest::of(Function::Sha256, &body);
+            let (stores, options) = (rig.stores(), CreateOptions::default());
+            let put = stores.put_blob(team(), &digest, &body, 1 << 20, options);
+            rig.wait(put).unwrap().unwrap();
+            digest
+        })
+        .collect();
+    rig.kill(1).unwrap();
+    let mut absent = 0;
+    for digest in &digests {
+        let look = |range| {
+            let stores = rig.stores();
+            rig.wait(async move { stores.blob(team(), digest, range).await })
+                .unwrap()
+        };
+        let beyond = look(ByteRange::From {
+            first: 4 << 20,
+            last: None,
+        });
+        let whole = look(ByteRange::Full).unwrap();
+        match beyond {
+            Ok(found) => assert_eq!((found, whole), (None, None)),
+            Err(error) => assert!(whole.is_some(), "{error:?} of a value that is gone"),
+        }
+        absent += u32::from(look(ByteRange::Full).unwrap().is_none());
+    }
+    assert!(absent > 10, "{absent} of 40 values were evicted");
 }
