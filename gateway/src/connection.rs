@@ -47,6 +47,9 @@ const STREAMS: u32 = 128;
 /// bodies that wait for the store would keep from us the bytes of those that the store waits for.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
+/// What waits on a stream to be sent. More would leave the core's cache before it is.
+const SEND_BYTES: usize = 128 << 10;
+
 /// The protocol settings of a gateway, made once.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocols {
@@ -75,6 +78,7 @@ impl Protocols {
             .max_concurrent_streams(STREAMS)
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(256)
+            .max_send_buf_size(SEND_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAMS * STREAM_WINDOW_BYTES);
         Protocols {

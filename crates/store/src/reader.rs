@@ -93,6 +93,8 @@ pub enum Encoding {
 pub struct Reader {
     total: u64,
     range: Range<u64>,
+    /// Longest chunk that is taken from memory, in bytes.
+    piece: u64,
     body: Body,
 }
 
@@ -113,6 +115,7 @@ impl Reader {
         Reader {
             total,
             range: 0..total,
+            piece: u64::MAX,
             body: Body::Bytes(value),
         }
     }
@@ -124,6 +127,7 @@ impl Reader {
         Reader {
             total,
             range,
+            piece: u64::MAX,
             body: Body::Bytes(slice),
         }
     }
@@ -134,12 +138,21 @@ impl Reader {
         Reader {
             total,
             range,
+            piece: u64::MAX,
             body: Body::Source {
                 source,
                 position,
                 pending: None,
             },
         }
+    }
+
+    /// Takes at most so many bytes at once where they are in memory: for callers that copy them, which is several times
+    /// faster while they are in a core's cache.
+    #[must_use]
+    pub const fn in_pieces_of(mut self, bytes: u64) -> Reader {
+        self.piece = bytes;
+        self
     }
 
     /// Size in bytes of the whole value.
@@ -196,8 +209,9 @@ impl Reader {
                 position,
                 pending,
             } => {
-                let end = self.range.end;
-                let chunk = ready!(poll_source(source, *position, end, pending, cx));
+                let piece_end = self.range.end.min(position.saturating_add(self.piece));
+                let ends = (piece_end, self.range.end);
+                let chunk = ready!(poll_source(source, *position, ends, pending, cx));
                 if let Some(Ok(bytes)) = &chunk {
                     *position += bytes.len() as u64;
                 }
@@ -240,7 +254,7 @@ impl Reader {
 fn poll_source(
     source: &Arc<dyn ChunkSource>,
     position: u64,
-    end: u64,
+    (piece_end, end): (u64, u64),
     pending: &mut Option<JoinHandle<Result<Bytes>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Bytes>>> {
@@ -248,7 +262,7 @@ fn poll_source(
         if position >= end {
             return Poll::Ready(None);
         }
-        match source.read_now(position, end) {
+        match source.read_now(position, piece_end) {
             Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
             Ok(None) => {}
             Err(error) => return Poll::Ready(Some(Err(error))),

@@ -28,6 +28,8 @@ const SHARED_FROM: usize = 8 << 10;
 const PREFIX_BYTES: usize = 5;
 /// Most data in one message of a value. A frame of zstd has one block of it.
 const MOST_DATA_BYTES: usize = 128 << 10;
+/// Most of a value that is read at once: what is read is still in the core's cache when it is sent.
+const PIECE_BYTES: u64 = 64 << 10;
 /// Number of the field that carries the data in `google.bytestream.ReadResponse`.
 const READ_DATA: u32 = 10;
 
@@ -260,7 +262,7 @@ pub(crate) fn unary_pieces(message: Pieces) -> Response<Body> {
 /// A value as the messages of `google.bytestream.ByteStream.Read`.
 pub(crate) fn reading(reader: Reader, form: Form) -> Response<Body> {
     let value = Value {
-        reader,
+        reader: reader.in_pieces_of(PIECE_BYTES),
         form,
         rest: Bytes::new(),
         begun: false,
