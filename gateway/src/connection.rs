@@ -48,7 +48,7 @@ const STREAMS: u32 = 128;
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
 /// What waits on a stream to be sent. More would leave the core's cache before it is.
-const SEND_BYTES: usize = 128 << 10;
+const SEND_BYTES: usize = 256 << 10;
 
 /// The protocol settings of a gateway, made once.
 #[derive(Debug, Clone)]

@@ -32,7 +32,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FIRST_READ: usize = 4 << 10;
 
 /// Most bytes gathered before they are sent.
-const GATHERED_BYTES: usize = 128 << 10;
+const GATHERED_BYTES: usize = 256 << 10;
 
 /// Most bytes thrown away so that a refusal reaches a peer that is still sending.
 const LINGER_BYTES: u64 = 16 << 20;
