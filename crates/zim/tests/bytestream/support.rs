@@ -56,7 +56,7 @@ impl Host {
 
 /// Fails a test that waits for ever.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("took too long")
+    timeout(PATIENCE, future).await.unwrap()
 }
 
 /// Bytes that compress, and depend on the seed.
