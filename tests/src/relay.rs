@@ -6,9 +6,9 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::server::{Serve, Server};
 
@@ -158,10 +158,25 @@ pub fn killed_half_way<T: Send>(
     server: Server,
     client: impl FnOnce() -> Result<T> + Send,
 ) -> Result<(T, Server)> {
+    killed_with(0, relay, serve, server, client)
+}
+
+/// The same, with so many bytes on the disk at least when the server is killed.
+///
+/// # Errors
+/// As [`killed_half_way`]; when the disk does not get that far.
+pub fn killed_with<T: Send>(
+    disk_bytes: u64,
+    relay: &Relay,
+    serve: &Serve,
+    server: Server,
+    client: impl FnOnce() -> Result<T> + Send,
+) -> Result<(T, Server)> {
     std::thread::scope(|scope| {
         let client = scope.spawn(client);
         let restart = || {
             relay.wait_until_stopped(STOP_LIMIT)?;
+            wait_until_written(&server, disk_bytes)?;
             server.kill_9()?;
             let server = serve.start()?;
             relay.point_to(server.address());
@@ -171,6 +186,20 @@ pub fn killed_half_way<T: Send>(
         let done = client.join().map_err(|_| anyhow!("the client panicked"))?;
         Ok((done.context("a client whose server died")?, server?))
     })
+}
+
+/// What has arrived is on a slow disk a while later.
+fn wait_until_written(server: &Server, bytes: u64) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let written = server.stats()?["written_disk_bytes"].as_u64();
+        if written.context("written_disk_bytes")? >= bytes {
+            return Ok(());
+        }
+        let waits = start.elapsed() < STOP_LIMIT;
+        ensure!(waits, "the disk does not get to {bytes} bytes");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn serve(client: TcpStream, shared: &Shared) {

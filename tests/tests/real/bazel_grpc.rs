@@ -8,7 +8,7 @@ use zimcache_tests::bazel::{Release, Workspace, digest_of_input};
 use zimcache_tests::content;
 use zimcache_tests::environment::scratch;
 use zimcache_tests::http;
-use zimcache_tests::relay::{Relay, killed_half_way};
+use zimcache_tests::relay::{Relay, killed_with};
 use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::{Serve, Server};
 use zimcache_tests::tokens::{self, Tokens};
@@ -266,7 +266,8 @@ fn finishes_an_upload(release: Release, relayed: impl Fn(&Relay)) -> Result<u64>
     let flags = [format!("--remote_cache=grpc://{}", relay.address())];
 
     relay.stop_after_bytes(CUT_BYTES);
-    let (first, server) = killed_half_way(&relay, &serve, server, || workspace.build(&flags))?;
+    let build = || workspace.build(&flags);
+    let (first, server) = killed_with(2 * LEAST_HELD_BYTES, &relay, &serve, server, build)?;
     first.demand(STEPS, STEPS)?;
     let sent = relay.sent_bytes();
     let again = workspace.build(&flags)?;
