@@ -10,6 +10,7 @@ pub mod entry;
 pub mod error;
 pub mod memory;
 pub mod reader;
+pub mod replica;
 pub mod testing;
 
 pub use admin::{
@@ -20,3 +21,7 @@ pub use blob::{BlobStore, BlobWriter, CreateOptions, Touch};
 pub use entry::{Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Precondition};
 pub use error::{Error, Result};
 pub use reader::{ByteRange, ChunkSource, Encoding, Reader};
+pub use replica::{
+    PinnedCounts, Pins, Record, RecordHead, RecordInfo, RecordKey, RecordKind, RecordOptions,
+    RecordWriter, Replica, Version, Walk, WalkMark, Written,
+};
