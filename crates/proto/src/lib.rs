@@ -17,6 +17,7 @@ pub mod actions;
 mod generated;
 pub mod json;
 pub mod reapi;
+pub mod rope;
 pub mod status;
 mod time;
 pub mod wire;
@@ -24,9 +25,10 @@ pub mod wire;
 pub use prost::{DecodeError, Message};
 pub use prost_types::{Any, Duration, Timestamp};
 
-pub use crate::generated::{asset, bytestream, health, reflection, rpc, semver};
+pub use crate::generated::{asset, bytestream, health, node, reflection, rpc, semver};
 
-/// Every description in `protos/` with what it imports, as an encoded `google.protobuf.FileDescriptorSet`.
+/// Every public description in `protos/` with what it imports, as an encoded `google.protobuf.FileDescriptorSet`. What
+/// gateways and nodes speak among themselves is not in it.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
 #[cfg(test)]
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_descriptors_need_nothing_else_and_name_every_service() {
+    fn the_descriptors_need_nothing_else_and_name_every_public_service() {
         let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
         let mut known = HashSet::new();
         for file in &set.file {

@@ -83,6 +83,51 @@ impl GrpcCode {
         }
     }
 
+    /// The code of a number; one that is not known says no more than [`GrpcCode::Unknown`].
+    pub const fn from_number(number: i32) -> GrpcCode {
+        match number {
+            0 => GrpcCode::Ok,
+            1 => GrpcCode::Cancelled,
+            3 => GrpcCode::InvalidArgument,
+            4 => GrpcCode::DeadlineExceeded,
+            5 => GrpcCode::NotFound,
+            6 => GrpcCode::AlreadyExists,
+            7 => GrpcCode::PermissionDenied,
+            8 => GrpcCode::ResourceExhausted,
+            9 => GrpcCode::FailedPrecondition,
+            10 => GrpcCode::Aborted,
+            11 => GrpcCode::OutOfRange,
+            12 => GrpcCode::Unimplemented,
+            13 => GrpcCode::Internal,
+            14 => GrpcCode::Unavailable,
+            15 => GrpcCode::DataLoss,
+            16 => GrpcCode::Unauthenticated,
+            _ => GrpcCode::Unknown,
+        }
+    }
+
+    /// The kind of failure this code stands for, as far as it tells; `None` when all went well. What [`GrpcCode::of`]
+    /// gives one code to several is read as the milder one.
+    pub const fn kind(self) -> Option<Code> {
+        Some(match self {
+            GrpcCode::Ok => return None,
+            GrpcCode::NotFound => Code::NotFound,
+            GrpcCode::InvalidArgument => Code::Invalid,
+            GrpcCode::AlreadyExists => Code::Conflict,
+            GrpcCode::Unauthenticated => Code::Unauthenticated,
+            GrpcCode::PermissionDenied => Code::Forbidden,
+            GrpcCode::OutOfRange => Code::RangeInvalid,
+            GrpcCode::ResourceExhausted => Code::OutOfSpace,
+            GrpcCode::Unavailable
+            | GrpcCode::Cancelled
+            | GrpcCode::Aborted
+            | GrpcCode::FailedPrecondition => Code::Unavailable,
+            GrpcCode::DeadlineExceeded => Code::Timeout,
+            GrpcCode::DataLoss => Code::Corrupt,
+            GrpcCode::Unknown | GrpcCode::Unimplemented | GrpcCode::Internal => Code::Internal,
+        })
+    }
+
     /// Its number on the wire.
     pub const fn number(self) -> i32 {
         self as i32
@@ -165,6 +210,19 @@ mod tests {
             (Code::Internal, 13),
         ] {
             assert_eq!(GrpcCode::of(code).number(), number, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_read_back_is_the_same_code_and_kind() {
+        for number in 0..=16 {
+            assert_eq!(GrpcCode::from_number(number).number(), number);
+        }
+        assert_eq!(GrpcCode::from_number(99), GrpcCode::Unknown);
+        assert_eq!(GrpcCode::Ok.kind(), None);
+        for code in Code::ALL {
+            let kind = GrpcCode::of(code).kind().unwrap();
+            assert_eq!(GrpcCode::of(kind), GrpcCode::of(code), "{code:?}");
         }
     }
 

@@ -35,6 +35,28 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Code; 13] = [
+        Code::NotFound,
+        Code::Invalid,
+        Code::Conflict,
+        Code::Unauthenticated,
+        Code::Forbidden,
+        Code::TooLarge,
+        Code::RangeInvalid,
+        Code::OutOfSpace,
+        Code::RateLimited,
+        Code::Unavailable,
+        Code::Timeout,
+        Code::Corrupt,
+        Code::Internal,
+    ];
+
+    /// The inverse of [`Code::as_str`].
+    pub fn from_name(name: &str) -> Option<Code> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
     /// Lower-case name, a closed set: safe as a metric label.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -28,6 +28,10 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("crates/config", "crates/telemetry"),
     ("crates/telemetry", "crates/store"),
     ("crates/proto", "crates/store"),
+    ("node", "crates/link"),
+    ("gateway", "crates/link"),
+    ("crates/link", "crates/config"),
+    ("crates/link", "crates/auth"),
 ];
 
 /// Tries every forbidden edge whose two ends exist.

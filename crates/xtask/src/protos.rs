@@ -29,7 +29,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("google.rpc", "rpc"),
     ("grpc.health.v1", "health"),
     ("grpc.reflection.v1", "reflection"),
+    (INTERNAL, "node"),
 ];
+
+/// The package that gateways and nodes speak among themselves. No caller of ours is told of it: its descriptors stay out.
+const INTERNAL: &str = "zimcache.node.v1";
 
 /// Messages that are read and written as JSON by their attributes.
 const IN_JSON: &[&str] = &[
@@ -47,9 +51,11 @@ const JSON_PACKAGE: &str = "build.bazel.remote.execution.v2";
 /// Renders everything: path below the root, and content.
 pub(crate) fn render(tree: &Tree) -> Result<Vec<(String, Vec<u8>)>> {
     let descriptors = compile(tree)?;
+    let mut public = descriptors.clone();
+    public.file.retain(|file| file.package() != INTERNAL);
     let mut files = vec![(
         format!("{GENERATED}/descriptors.bin"),
-        descriptors.encode_to_vec(),
+        public.encode_to_vec(),
     )];
     let mut modules = vec![header("every package")];
     for (package, module) in PACKAGES {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zimcache_proto::{Message, status::GrpcCode};
 
 use super::{
-    rope::Rope,
+    Rope,
     status::{Outcome, Status},
 };
 use crate::{body::Upload, cache::Chunks as _};

@@ -7,3 +7,4 @@ pub mod bytestream;
 pub mod rpc;
 pub mod health;
 pub mod reflection;
+pub mod node;

@@ -4,18 +4,18 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use prost::bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes in pieces, none of them empty.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Rope {
+pub struct Rope {
     pieces: VecDeque<Bytes>,
     length: usize,
 }
 
 impl Rope {
     /// Adds a piece at the end.
-    pub(crate) fn push(&mut self, piece: Bytes) {
+    pub fn push(&mut self, piece: Bytes) {
         if !piece.is_empty() {
             self.length += piece.len();
             self.pieces.push_back(piece);
@@ -23,12 +23,17 @@ impl Rope {
     }
 
     /// How many bytes there are.
-    pub(crate) const fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.length
     }
 
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Takes the first piece, or as much of it as is wanted; empty when there is none.
-    pub(crate) fn take_piece(&mut self, most: usize) -> Bytes {
+    pub fn take_piece(&mut self, most: usize) -> Bytes {
         let Some(first) = self.pieces.front_mut() else {
             return Bytes::new();
         };
@@ -42,7 +47,7 @@ impl Rope {
     }
 
     /// Takes so many bytes in one piece; all there are when there are fewer.
-    pub(crate) fn take_bytes(&mut self, wanted: usize) -> Bytes {
+    pub fn take_bytes(&mut self, wanted: usize) -> Bytes {
         let wanted = wanted.min(self.length);
         if self
             .pieces
