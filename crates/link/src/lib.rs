@@ -9,6 +9,7 @@ mod peer;
 pub mod remote;
 mod server;
 mod tls;
+mod usage;
 mod wire;
 
 pub use error::{Error, Result};
@@ -19,4 +20,5 @@ pub use peer::{
 pub use remote::{Remote, Settings};
 pub use server::{Listen, serve};
 pub use tls::{Tls, TlsError};
+pub use usage::{usage_from_json, usage_to_json};
 pub use wire::Io;

@@ -3,6 +3,7 @@
 //! It is the model other stores are compared with, and the store of gateway tests. Not for production.
 
 mod admin;
+mod replica;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,6 +17,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+pub use replica::MemoryReplica;
 use zimcache_types::{
     Clock, Digest, EntryKey, EntryKind, Hash, Hasher, Namespace, SystemClock, Timestamp,
 };

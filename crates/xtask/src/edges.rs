@@ -32,6 +32,10 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("gateway", "crates/link"),
     ("crates/link", "crates/config"),
     ("crates/link", "crates/auth"),
+    ("crates/link", "crates/ring"),
+    ("crates/member", "node"),
+    ("node", "crates/member"),
+    ("gateway", "crates/member"),
 ];
 
 /// Tries every forbidden edge whose two ends exist.

@@ -12,7 +12,7 @@ pub(crate) mod rows;
 mod runtime;
 pub(crate) mod status;
 
-pub(crate) use incoming::Messages;
+pub(crate) use incoming::{Messages, invalid};
 pub(crate) use outgoing::{Outgoing, Pieces};
 pub use runtime::Io;
 pub(crate) use runtime::Tasks;

@@ -1,0 +1,272 @@
+//! What a member answers.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zimcache_link::{
+    Error, Find, Found, ListedBlob, ListedEntry, Listing, Manage, Peer, Presence, Pull, Read,
+    Result, Status, StatusQuestion, Write, Writing, usage_to_json,
+};
+use zimcache_ring::Document;
+use zimcache_store::{ByteRange, Pins, RecordKey, RecordKind, Version};
+use zimcache_types::{Code, Digest, EntryKey, Hash, Namespace};
+
+use crate::{
+    Member,
+    member::Inner,
+    pull::broken,
+    values::{self, Taking},
+};
+
+impl Inner {
+    /// What this node says about what it does not have.
+    fn absent(&self) -> Presence {
+        if self.catching_up.load(Ordering::Acquire) {
+            Presence::Unknown
+        } else {
+            Presence::Absent
+        }
+    }
+
+    /// Entries are not read or written under a ring older than the one for which everything was handed over.
+    fn check_epoch(&self, kind: RecordKind, epoch: u64) -> Result<()> {
+        let is_entry = matches!(kind, RecordKind::Entry(_));
+        if is_entry && epoch < self.synced_epoch.load(Ordering::Acquire) {
+            let ring = self.parts.rings.document();
+            return Err(Error::StaleRing { ring });
+        }
+        Ok(())
+    }
+
+    /// Follows a ring that somebody else knows of, if it is newer.
+    pub(crate) async fn adopt(&self, ring: Option<Bytes>) {
+        let Some(ring) = ring.filter(|ring| !ring.is_empty()) else {
+            return;
+        };
+        let parsed = std::str::from_utf8(&ring).ok().map(Document::parse);
+        match parsed {
+            Some(Ok(document)) => drop(self.parts.rings.adopt(document).await),
+            _ => tracing::warn!("another node's ring does not parse"),
+        }
+    }
+
+    /// Fetches a value from the durable tier and keeps it; whether there was one.
+    async fn fill(&self, key: &RecordKey) -> Result<bool> {
+        let Some(tier) = &self.parts.tier else {
+            return Ok(false);
+        };
+        let Some(filled) = tier.fill(key).await? else {
+            return Ok(false);
+        };
+        let (head, size) = (filled.head, filled.size_bytes);
+        self.store(key, head, size, filled.body, Pins::default())
+            .await?;
+        Ok(true)
+    }
+
+    async fn status(self: &Arc<Self>, question: StatusQuestion) -> Result<Status> {
+        let (parts, asked_epoch) = (&self.parts, epoch_of(question.ring.as_ref()));
+        self.adopt(question.ring).await;
+        let nothing_for_member = match &question.for_member {
+            Some((member, store)) => self.owes_nothing(member, *store).await,
+            None => false,
+        };
+        let mut status = Status {
+            id: parts.id.clone(),
+            store_id: parts.replica.store_id(),
+            version: parts.version.clone(),
+            epoch: parts.rings.epoch(),
+            synced_epoch: self.synced_epoch.load(Ordering::Acquire),
+            catching_up: self.catching_up.load(Ordering::Acquire),
+            draining: self.draining.load(Ordering::Acquire),
+            pinned: parts.replica.pinned(),
+            in_flight: Arc::strong_count(&self.busy) as u64 - 1,
+            nothing_for_member,
+            ring: (parts.rings.epoch() > asked_epoch).then(|| parts.rings.document()),
+            tier_reachable: parts.tier.as_ref().map(|tier| tier.is_reachable()),
+            ..Status::default()
+        };
+        if question.with_figures {
+            status.stats = parts.admin.stats();
+            status.usage = usage_to_json(&parts.admin.usage().await?);
+        }
+        Ok(status)
+    }
+
+    /// A row of a listing with the version that counts in a cluster; `None` when it is gone meanwhile.
+    async fn listed(
+        &self,
+        key: EntryKey,
+        row: zimcache_store::EntryInfo,
+    ) -> Result<Option<ListedEntry>> {
+        let name = RecordKey::entry(&key);
+        let record = self
+            .parts
+            .replica
+            .open_record(&name, ByteRange::Full)
+            .await?;
+        let live = record.filter(|record| !record.head.deleted);
+        Ok(live.map(|record| ListedEntry {
+            text: row.text,
+            size_bytes: row.size_bytes,
+            version: record.head.version,
+            created: row.created,
+        }))
+    }
+
+    async fn list_entries(&self, listing: Listing) -> Result<Vec<ListedEntry>> {
+        let Listing::Entries {
+            namespace,
+            kind,
+            prefix,
+            after,
+            limit,
+        } = listing
+        else {
+            return Err(invalid("this lists entries"));
+        };
+        let entries = &self.parts.entries;
+        let rows = entries
+            .list(&namespace, kind, &prefix, after.as_deref(), limit)
+            .await?;
+        let mut listed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key = EntryKey::new(namespace.clone(), kind, row.text.clone());
+            if let Some(key) = key {
+                listed.extend(self.listed(key, row).await?);
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// Epoch of a document; 0 when there is none or it does not parse.
+fn epoch_of(ring: Option<&Bytes>) -> u64 {
+    let text = ring.and_then(|ring| std::str::from_utf8(ring).ok());
+    let document = text.and_then(|text| Document::parse(text).ok());
+    document.map_or(0, |document| document.epoch())
+}
+
+fn invalid(message: &str) -> Error {
+    Error::Refused {
+        code: Code::Invalid,
+        message: message.into(),
+    }
+}
+
+/// The digest of a blob, as far as its record's name tells it.
+fn digest(key: &RecordKey) -> Option<Digest> {
+    let RecordKind::Blob(function) = key.kind else {
+        return None;
+    };
+    let hash = Hash::from_bytes(function, key.id.get(..function.hash_len())?)?;
+    Some(Digest::unsized_(hash))
+}
+
+fn json(document: &impl serde::Serialize) -> Result<Bytes> {
+    let bytes = serde_json::to_vec(document);
+    bytes
+        .map(Bytes::from)
+        .map_err(|error| broken(&error.to_string()))
+}
+
+#[async_trait]
+impl Peer for Member {
+    async fn read(&self, read: Read) -> Result<Found> {
+        let (this, key) = (&self.0, &read.key);
+        this.check_epoch(key.kind, read.epoch)?;
+        if let Some(record) = this.parts.replica.open_record(key, read.range).await? {
+            return Ok(values::found(record, &this.busy));
+        }
+        if read.fill && this.fill(key).await? {
+            let record = this.parts.replica.open_record(key, read.range).await?;
+            if let Some(record) = record {
+                return Ok(values::found(record, &this.busy));
+            }
+        }
+        Ok(Found::No(this.absent()))
+    }
+
+    async fn write(&self, write: Write) -> Result<Box<dyn Writing>> {
+        let this = &self.0;
+        this.check_epoch(write.key.kind, write.epoch)?;
+        if this.draining.load(Ordering::Acquire) {
+            return Err(broken("the node is about to leave"));
+        }
+        let replica = &this.parts.replica;
+        let writer = replica
+            .write_record(&write.key, write.head, write.options)
+            .await?;
+        Ok(Box::new(Taking {
+            writer,
+            dirty: this.parts.tier.is_some(),
+            _busy: Arc::clone(&this.busy),
+        }))
+    }
+
+    async fn find(&self, find: Find) -> Result<Vec<Presence>> {
+        let sizes: Vec<u64> = find.sizes.iter().map(|size| size.unwrap_or(0)).collect();
+        let replica = &self.0.parts.replica;
+        let missing = replica
+            .missing_records(&find.keys, &sizes, find.touch)
+            .await?;
+        let absent = self.0.absent();
+        let presence = |missing| if missing { absent } else { Presence::Present };
+        Ok(missing.into_iter().map(presence).collect())
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<Vec<bool>> {
+        let _busy = Arc::clone(&self.0.busy);
+        Ok(self.0.pull_all(&pull).await)
+    }
+
+    async fn settle(&self, records: Vec<(RecordKey, Version)>, pins: Pins) -> Result<()> {
+        Ok(self.0.parts.replica.settle(&records, pins).await?)
+    }
+
+    async fn delete(&self, _epoch: u64, key: RecordKey) -> Result<bool> {
+        let digest = digest(&key);
+        let digest = digest.ok_or_else(|| invalid("the name of this blob is not its hash"))?;
+        Ok(self.0.parts.blobs.delete(&key.namespace, &digest).await?)
+    }
+
+    async fn purge(&self, _epoch: u64, namespace: Namespace) -> Result<()> {
+        Ok(self.0.parts.entries.purge(&namespace).await?)
+    }
+
+    async fn list_entries(&self, listing: Listing) -> Result<Vec<ListedEntry>> {
+        self.0.list_entries(listing).await
+    }
+
+    async fn list_blobs(&self, listing: Listing) -> Result<Vec<ListedBlob>> {
+        let Listing::Blobs {
+            namespace,
+            after,
+            limit,
+        } = listing
+        else {
+            return Err(invalid("this lists blobs"));
+        };
+        let admin = &self.0.parts.admin;
+        Ok(admin.list_blobs(&namespace, after.as_ref(), limit).await?)
+    }
+
+    async fn status(&self, question: StatusQuestion) -> Result<Status> {
+        self.0.status(question).await
+    }
+
+    async fn manage(&self, work: Manage) -> Result<Bytes> {
+        let admin = &self.0.parts.admin;
+        match work {
+            Manage::Gc(options) => json(&admin.gc(options).await?),
+            Manage::Verify => json(&admin.verify(Box::new(|_| {})).await?),
+            Manage::Drain(drains) => {
+                self.0.draining.store(drains, Ordering::Release);
+                self.0.hints_wanted.notify_one();
+                self.0.hand_over_wanted.notify_one();
+                Ok(Bytes::new())
+            }
+        }
+    }
+}
