@@ -44,10 +44,10 @@ impl Inner {
         let Some(ring) = ring.filter(|ring| !ring.is_empty()) else {
             return;
         };
-        let parsed = std::str::from_utf8(&ring).ok().map(Document::parse);
-        match parsed {
-            Some(Ok(document)) => drop(self.parts.rings.adopt(document).await),
-            _ => tracing::warn!("another node's ring does not parse"),
+        let text = std::str::from_utf8(&ring).unwrap_or_default();
+        match Document::parse(text) {
+            Ok(document) => drop(self.parts.rings.adopt(document).await),
+            Err(error) => tracing::warn!(%error, "another node's ring cannot be followed"),
         }
     }
 

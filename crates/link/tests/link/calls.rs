@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use zimcache_link::{Find, Listing, Manage, Peer as _, Presence, Pull, StatusQuestion};
-use zimcache_store::{GcOptions, Pins, RecordKey, Touch, Version};
+use zimcache_store::{GcOptions, Pins, RecordHead, RecordKey, Touch, Version};
 use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace, Timestamp};
 
 use crate::{
