@@ -25,7 +25,7 @@ async fn find_keeps_the_order_the_sizes_and_the_functions() {
     let pair = Pair::new(Fake::new()).await;
     let there = blob(b"there");
     let record = (
-        Default::default(),
+        RecordHead::default(),
         Bytes::from_static(b"there"),
         Pins::default(),
     );
