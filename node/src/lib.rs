@@ -12,9 +12,9 @@ pub mod testing;
 
 use std::sync::Arc;
 
-use engine::{admin::Admin, blobs::Blobs, entries::Entries, open::Engine};
+use engine::{admin::Admin, blobs::Blobs, entries::Entries, open::Engine, replica::Records};
 use zimcache_config::StoreConfig;
-use zimcache_store::{BlobStore, EntryStore, StoreAdmin};
+use zimcache_store::{BlobStore, EntryStore, Replica, StoreAdmin};
 use zimcache_types::Clock;
 
 pub use engine::{
@@ -51,6 +51,11 @@ impl Node {
     /// The entries.
     pub fn entries(&self) -> Arc<dyn EntryStore> {
         Arc::new(Entries(Arc::clone(&self.engine.shared)))
+    }
+
+    /// The records, for a store that is one of several.
+    pub fn replica(&self) -> Arc<dyn Replica> {
+        Arc::new(Records(Arc::clone(&self.engine.shared)))
     }
 
     /// Figures, garbage collection, verification.

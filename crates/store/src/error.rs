@@ -24,6 +24,9 @@ pub enum Error {
         /// Received size in bytes.
         actual: u64,
     },
+    /// What is to be written contradicts itself.
+    #[error("not a record: {0}")]
+    NotARecord(&'static str),
     /// The body was announced without its size, which the function hashes first.
     #[error("a {0} digest needs the size of its body")]
     SizeNeeded(Function),
@@ -82,6 +85,7 @@ impl Error {
         match self {
             Error::DigestMismatch { .. }
             | Error::SizeMismatch { .. }
+            | Error::NotARecord(_)
             | Error::SizeNeeded(_)
             | Error::MetadataTooLarge { .. } => Code::Invalid,
             Error::TooLarge { .. } => Code::TooLarge,

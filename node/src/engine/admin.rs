@@ -34,7 +34,7 @@ impl StoreAdmin for Admin {
             raw_bytes,
             stored_bytes,
             index_bytes: shared.index.bytes(),
-            pinned_bytes: 0,
+            pinned_bytes: shared.pinned.disk_bytes(),
             written_payload_bytes: counters.payload_bytes.load(Relaxed),
             written_disk_bytes: counters.disk_bytes.load(Relaxed),
             syncs: counters.syncs.load(Relaxed),
@@ -112,7 +112,7 @@ impl Shared {
 
     /// Live entries.
     pub(crate) fn entry_count(&self) -> u64 {
-        let own = self.namespace_records() + self.ledger.touches();
+        let own = self.namespace_records() + self.ledger.notes();
         self.index.count(Kind::Entry).saturating_sub(own)
     }
 }

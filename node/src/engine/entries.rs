@@ -1,7 +1,7 @@
 //! The entry contract over the engine.
 //!
-//! A small value lies in the entry's record behind its front; a larger one in parts, and the record is their
-//! manifest. Versions are given by the lane of entries, so the order of puts and deletes of a key is the lane's.
+//! Versions are given by the lane of entries, so the order of puts and deletes of a key is the lane's. Not here: writing
+//! an entry (`entry_writer`).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,39 +11,45 @@ use zimcache_store::{
     ByteRange, Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Error, Precondition, Reader,
     Result,
 };
-use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace};
+use zimcache_types::{Digest, EntryKey, EntryKind, Function, Namespace, Timestamp};
 
 use super::{
+    blobs::tombstone,
     encoded::EncodedSource,
     entry_front::Front,
+    entry_writer::Writer,
     lane::{Body, Outcome, Rule},
     manifest::PartsOf,
     namespaces::Fresh,
     read::{ATTEMPTS, Loaded, Lookup, Wait},
-    record::{Encoding, Header, KeyClass, Kind, flag},
+    record::{Encoding, Header, KeyClass, Kind},
     shared::{Key, LaneId, Shared},
     slot::{self, KeyHash, Location},
-    upload::{Received, Target, Upload},
 };
 
 /// Entries on the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Entries(pub(crate) Arc<Shared>);
 
-fn entry_key(namespace: u32, key: &EntryKey) -> Key {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(
-        Digest::of(Function::Sha256, key.text.as_bytes())
-            .hash
-            .as_bytes(),
-    );
+pub(crate) fn entry_key(namespace: u32, key: &EntryKey) -> Key {
     Key {
         class: KeyClass::Entry,
         function: key.kind.number(),
         namespace,
         part: 0,
-        bytes,
+        bytes: id_of_text(&key.text),
     }
+}
+
+/// What names a key text in a record's key.
+pub(crate) fn id_of_text(text: &str) -> [u8; 32] {
+    let mut id = [0; 32];
+    id.copy_from_slice(
+        Digest::of(Function::Sha256, text.as_bytes())
+            .hash
+            .as_bytes(),
+    );
+    id
 }
 
 #[async_trait]
@@ -71,37 +77,27 @@ impl EntryStore for Entries {
         precondition: Precondition,
         limit_bytes: Option<u64>,
     ) -> Result<Box<dyn EntryWriter>> {
-        let size = meta.size_bytes();
-        if size > EntryMeta::MAX_BYTES {
-            return Err(Error::MetadataTooLarge {
-                size,
-                limit: EntryMeta::MAX_BYTES,
-            });
-        }
         let shared = &self.0;
-        shared.check_writable()?;
+        check_meta(&meta)?;
+        shared.check_takes_values()?;
         let number = shared.namespace_for_writing(&key.namespace).await?;
-        let record_key = entry_key(number, key);
-        let hash = shared.hash(&record_key);
-        let target = Target {
-            owner: hash,
-            namespace: number,
-            function: record_key.function,
-            pieces_bytes: shared.geometry.inline_bytes,
-            limit_bytes: limit_bytes.unwrap_or(u64::MAX),
+        let rule = match precondition {
+            Precondition::None => Rule::Newest,
+            Precondition::Absent => Rule::IfAbsent,
         };
-        Ok(Box::new(Writer {
-            shared: Arc::clone(shared),
-            upload: Upload::new(Arc::clone(shared), target),
-            key: record_key,
-            hash,
+        let front = Front {
+            created: Timestamp(0),
             text: key.text.clone(),
             meta,
-            rule: match precondition {
-                Precondition::None => Rule::Newest,
-                Precondition::Absent => Rule::IfAbsent,
-            },
-        }))
+        };
+        let key = entry_key(number, key);
+        Ok(Box::new(Writer::start(
+            shared,
+            key,
+            front,
+            rule,
+            limit_bytes,
+        )))
     }
 
     async fn delete(&self, key: &EntryKey) -> Result<bool> {
@@ -109,8 +105,7 @@ impl EntryStore for Entries {
             return Ok(false);
         };
         let key = entry_key(number, key);
-        let mut header = entry_header(&key, Kind::Entry);
-        header.flags = flag::TOMBSTONE;
+        let header = tombstone(&key);
         let (hash, body) = (self.0.hash(&key), Body::Pieces(Vec::new()));
         let found = self.0.load(key, hash, None).await?;
         let expired = found.is_some_and(|found| self.0.is_over(&found.header, &found.view));
@@ -147,43 +142,28 @@ impl EntryStore for Entries {
     async fn purge(&self, namespace: &Namespace) -> Result<()> {
         if self.0.namespace_number(namespace).is_some() {
             self.0.number_namespace(namespace, Fresh::Yes).await?;
+            let shared = Arc::clone(&self.0);
+            let dropping = move || shared.drop_purged_pins();
+            let dropped = tokio::task::spawn_blocking(dropping).await;
+            return dropped.map_err(|_| Error::Stopping);
         }
         Ok(())
     }
 }
 
-fn entry_header(key: &Key, kind: Kind) -> Header {
-    Header {
-        kind,
-        function: key.function,
-        encoding: Encoding::Identity,
-        flags: 0,
-        namespace: key.namespace,
-        part: 0,
-        stored: 0,
-        raw_size: 0,
-        version: 0,
-        key: key.bytes,
+/// Refuses more metadata than an entry may carry.
+pub(crate) fn check_meta(meta: &EntryMeta) -> Result<()> {
+    let (size, limit) = (meta.size_bytes(), EntryMeta::MAX_BYTES);
+    if size > limit {
+        return Err(Error::MetadataTooLarge { size, limit });
     }
+    Ok(())
 }
 
 impl Entries {
     fn entry(&self, hash: KeyHash, loaded: &Loaded, range: ByteRange) -> Result<Option<Entry>> {
-        let payload = loaded.payload();
-        let (front, value_at) =
-            Front::decode(&payload).ok_or(Error::Corrupt("an entry's front does not parse"))?;
-        let value = if loaded.header.kind == Kind::EntryManifest {
-            let parts = PartsOf::decode(&payload, hash, &loaded.header)
-                .ok_or(Error::Corrupt("an entry's manifest does not parse"))?;
-            let Some(reader) = self.0.parts_reader(parts, range)? else {
-                return Ok(None);
-            };
-            reader
-        } else {
-            let value = payload.slice(value_at..);
-            self.inline_value(hash, loaded, value, range)?
-        };
-        Ok(Some(Entry {
+        let opened = self.0.open_entry(hash, loaded, range)?;
+        Ok(opened.map(|(front, value)| Entry {
             version: loaded.header.version,
             created: front.created,
             meta: front.meta,
@@ -192,9 +172,33 @@ impl Entries {
     }
 }
 
-impl Entries {
+impl Shared {
+    /// An entry's front and its value; `None` when parts of that were lost.
+    pub(crate) fn open_entry(
+        self: &Arc<Self>,
+        hash: KeyHash,
+        loaded: &Loaded,
+        range: ByteRange,
+    ) -> Result<Option<(Front, Reader)>> {
+        let payload = loaded.payload();
+        let (front, value_at) =
+            Front::decode(&payload).ok_or(Error::Corrupt("an entry's front does not parse"))?;
+        let value = if loaded.header.kind == Kind::EntryManifest {
+            let parts = PartsOf::decode(&payload, hash, &loaded.header)
+                .ok_or(Error::Corrupt("an entry's manifest does not parse"))?;
+            let Some(reader) = self.parts_reader(parts, range)? else {
+                return Ok(None);
+            };
+            reader
+        } else {
+            let value = payload.slice(value_at..);
+            self.inline_value(hash, loaded, value, range)?
+        };
+        Ok(Some((front, value)))
+    }
+
     fn inline_value(
-        &self,
+        self: &Arc<Self>,
         hash: KeyHash,
         loaded: &Loaded,
         value: Bytes,
@@ -206,66 +210,8 @@ impl Entries {
         }
         let total = loaded.header.raw_size;
         let range = range.resolve(total)?;
-        let source = EncodedSource::of_entry(Arc::clone(&self.0), hash, loaded, value);
+        let source = EncodedSource::of_entry(Arc::clone(self), hash, loaded, value);
         Ok(Reader::from_source(Arc::new(source), total, range))
-    }
-}
-
-#[derive(Debug)]
-struct Writer {
-    shared: Arc<Shared>,
-    upload: Upload,
-    key: Key,
-    hash: KeyHash,
-    text: Box<str>,
-    meta: EntryMeta,
-    rule: Rule,
-}
-
-#[async_trait]
-impl EntryWriter for Writer {
-    async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        self.upload.write(chunk).await
-    }
-
-    async fn commit(mut self: Box<Self>) -> Result<u64> {
-        let received = self.upload.finish(false).await?;
-        let meta = std::mem::take(&mut self.meta);
-        let text = std::mem::take(&mut self.text);
-        let front = Front {
-            created: self.shared.clock.now(),
-            text,
-            meta,
-        };
-        let mut header = entry_header(&self.key, Kind::Entry);
-        let mut pieces = vec![Bytes::from(front.encode())];
-        let mut _memory = None;
-        match received {
-            Received::Pieces(value, reserved) => {
-                let (encoding, value) = self.shared.pack_pieces(value).await?;
-                header.encoding = encoding;
-                pieces.extend(value);
-                _memory = reserved;
-            }
-            Received::Parts(parts) => {
-                header.kind = Kind::EntryManifest;
-                pieces.push(Bytes::copy_from_slice(&parts.encode()));
-            }
-            Received::One(_) => {
-                return Err(Error::Corrupt("an entry's value was not cut into parts"));
-            }
-        }
-        header.stored = pieces.iter().map(Bytes::len).sum::<usize>() as u32;
-        header.raw_size = self.upload.total();
-        let body = Body::Pieces(pieces);
-        match self
-            .shared
-            .write(LaneId::Entries, self.hash, header, body, self.rule)
-            .await?
-        {
-            Outcome::Written(version) => Ok(version),
-            Outcome::Refused => Err(Error::Conflict),
-        }
     }
 }
 

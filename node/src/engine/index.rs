@@ -38,6 +38,8 @@ pub(crate) struct Index {
     shards: Box<[RwLock<Table>]>,
     /// By kind; tombstones apart, behind the others.
     counts: [AtomicU64; 2 * Kind::COUNT],
+    dirty: AtomicU64,
+    hints: AtomicU64,
     slots: AtomicU64,
     max_shard_slots: usize,
 }
@@ -46,6 +48,8 @@ pub(crate) struct Index {
 struct Table {
     slots: Box<[Slot]>,
     used: usize,
+    /// How many wait for something to be settled.
+    unsettled: usize,
 }
 
 /// Up to four slots with the wanted fingerprint; more than two are a curiosity.
@@ -79,6 +83,8 @@ impl Index {
         Index {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             counts: Default::default(),
+            dirty: AtomicU64::new(0),
+            hints: AtomicU64::new(0),
             slots: AtomicU64::new(0),
             max_shard_slots: max_slots / SHARDS,
         }
@@ -131,64 +137,91 @@ impl Index {
     }
 
     /// Adds a slot. At the ceiling the coldest unpinned neighbour is dropped and returned, one under a lease only if all
-    /// of them are; if there is none, the new slot itself is.
+    /// of them are; if there is none, the new slot itself is, or, if that is pinned or a tombstone, the table grows all the same.
     pub(crate) fn insert(&self, hash: KeyHash, view: View, clock: LeaseClock) -> Option<View> {
         let mut table = self.shards[hash.shard()].write();
         let mut dropped = None;
         let had = table.slots.len();
         if !table.has_room() && !table.grow(self.max_shard_slots) {
-            let Some(at) = table.coldest_near(hash.fingerprint(), clock) else {
-                return Some(view);
-            };
-            let old = table.remove_at(at);
-            self.count_down(old);
-            dropped = Some(old);
+            match table.coldest_near(hash.fingerprint(), clock) {
+                Some(at) => {
+                    let old = table.remove_at(at);
+                    self.count_down(&mut table, old);
+                    dropped = Some(old);
+                }
+                None if view.is_pinned() || view.tombstone => {}
+                None => return Some(view),
+            }
         }
         while !table.insert(&Slot::new(hash.fingerprint(), view)) {
             table.grow(usize::MAX);
         }
         self.slots
             .fetch_add((table.slots.len() - had) as u64, Relaxed);
-        self.count_up(view);
+        self.count_up(&mut table, view);
         dropped
     }
 
-    /// Puts `new` where the slot at `old` is; `false` when that slot is gone. A lease is a promise about the blob,
-    /// whichever record it is in: it stays, also one that started while `new` was on its way.
+    /// Puts `new` where the slot at `old` is, and returns that; `None` when it is gone. A lease is a promise about the
+    /// blob, whichever record it is in: it stays, also one that started while `new` was on its way.
     pub(crate) fn replace(
         &self,
         hash: KeyHash,
         old: Location,
-        mut new: View,
+        new: View,
         clock: LeaseClock,
-    ) -> bool {
-        let table = self.shards[hash.shard()].write();
-        let Some(at) = table.position(hash.fingerprint(), old) else {
-            return false;
-        };
-        let before = table.slots[at].view();
-        new.inherit_lease(&before, clock);
-        table.slots[at].set(&Slot::new(hash.fingerprint(), new));
-        self.count_down(before);
-        self.count_up(new);
-        true
+    ) -> Option<View> {
+        let changed = self.change(hash, old, |view| {
+            let before = *view;
+            *view = new;
+            view.inherit_lease(&before, clock);
+        });
+        changed.map(|(before, _)| before)
     }
 
-    /// Changes the slot at `location` in place; `false` when it is gone. Kind and tombstone must stay.
+    /// As [`Index::replace`], where `new` is the same record in another place: why it must stay stays, too.
+    pub(crate) fn relocate(
+        &self,
+        hash: KeyHash,
+        old: Location,
+        new: View,
+        clock: LeaseClock,
+    ) -> bool {
+        let changed = self.change(hash, old, |view| {
+            let before = *view;
+            *view = new;
+            view.inherit_lease(&before, clock);
+            view.set_pins(before.pins());
+        });
+        changed.is_some()
+    }
+
+    /// Changes the slot at `location` in place; `false` when it is gone.
     pub(crate) fn update(
         &self,
         hash: KeyHash,
         location: Location,
         change: impl FnOnce(&mut View),
     ) -> bool {
-        let table = self.shards[hash.shard()].write();
-        let Some(at) = table.position(hash.fingerprint(), location) else {
-            return false;
-        };
-        let mut view = table.slots[at].view();
-        change(&mut view);
-        table.slots[at].set(&Slot::new(hash.fingerprint(), view));
-        true
+        self.change(hash, location, change).is_some()
+    }
+
+    /// Changes the slot at `location` in place; tells how it was and how it is, `None` when it is gone.
+    pub(crate) fn change(
+        &self,
+        hash: KeyHash,
+        location: Location,
+        change: impl FnOnce(&mut View),
+    ) -> Option<(View, View)> {
+        let mut table = self.shards[hash.shard()].write();
+        let at = table.position(hash.fingerprint(), location)?;
+        let before = table.slots[at].view();
+        let mut after = before;
+        change(&mut after);
+        table.slots[at].set(&Slot::new(hash.fingerprint(), after));
+        self.count_down(&mut table, before);
+        self.count_up(&mut table, after);
+        Some((before, after))
     }
 
     /// Removes the slot at `location`.
@@ -209,7 +242,7 @@ impl Index {
             return None;
         }
         let removed = table.remove_at(at);
-        self.count_down(removed);
+        self.count_down(&mut table, removed);
         Some(removed)
     }
 
@@ -224,12 +257,72 @@ impl Index {
         }
     }
 
-    fn count_up(&self, view: View) {
-        self.counts[counter(view)].fetch_add(1, Relaxed);
+    /// The next names that have a slot which is wanted, from one on, at most so many, and where to go on. Shards in
+    /// which nothing waits to be settled are passed over if only such slots are wanted. Every slot that was there before
+    /// and stays is met, however the tables grow between two calls: names lie in order.
+    pub(crate) fn names_from(
+        &self,
+        from: u64,
+        most: usize,
+        only_unsettled: bool,
+        wanted: impl Fn(&View) -> bool,
+    ) -> (Vec<KeyHash>, Option<u64>) {
+        let mut names: Vec<KeyHash> = Vec::new();
+        let start = KeyHash::from_name(from);
+        for (number, shard) in self.shards.iter().enumerate().skip(start.shard()) {
+            let table = shard.read();
+            if only_unsettled && table.unsettled == 0 {
+                continue;
+            }
+            let first = if number == start.shard() {
+                start.fingerprint()
+            } else {
+                0
+            };
+            let home = table.home(first).min(table.slots.len());
+            for slot in table.slots[home..].iter().filter(|slot| !slot.is_empty()) {
+                if slot.fingerprint() < first || !wanted(&slot.view()) {
+                    continue;
+                }
+                let name = KeyHash::from_parts(number, slot.fingerprint());
+                if names.last() == Some(&name) {
+                    continue;
+                }
+                if names.len() == most {
+                    return (names, Some(name.name()));
+                }
+                names.push(name);
+            }
+        }
+        (names, None)
     }
 
-    fn count_down(&self, view: View) {
+    fn count_up(&self, table: &mut Table, view: View) {
+        self.counts[counter(view)].fetch_add(1, Relaxed);
+        if view.is_unsettled() {
+            table.unsettled += 1;
+            self.dirty.fetch_add(u64::from(view.dirty), Relaxed);
+            self.hints.fetch_add(u64::from(view.hint), Relaxed);
+        }
+    }
+
+    fn count_down(&self, table: &mut Table, view: View) {
         self.counts[counter(view)].fetch_sub(1, Relaxed);
+        if view.is_unsettled() {
+            table.unsettled -= 1;
+            self.dirty.fetch_sub(u64::from(view.dirty), Relaxed);
+            self.hints.fetch_sub(u64::from(view.hint), Relaxed);
+        }
+    }
+
+    /// How many slots are dirty.
+    pub(crate) fn dirty(&self) -> u64 {
+        self.dirty.load(Relaxed)
+    }
+
+    /// How many slots have a hint.
+    pub(crate) fn hints(&self) -> u64 {
+        self.hints.load(Relaxed)
     }
 
     /// How many slots of a kind there are, tombstones not counted.
@@ -405,7 +498,11 @@ mod tests {
                     model.remove(&key);
                 }
                 (Some(old), _) => {
-                    assert!(index.replace(hash(key), old.location, view(n), NOON));
+                    assert!(
+                        index
+                            .replace(hash(key), old.location, view(n), NOON)
+                            .is_some()
+                    );
                     model.insert(key, view(n));
                 }
             }

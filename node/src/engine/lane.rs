@@ -2,20 +2,22 @@
 //!
 //! While one group of records is being synced the next one collects in the queue. A group is decided (preconditions,
 //! versions), laid out, written with one `pwritev`, synced once, published in the index, and only then acknowledged.
-//! Preconditions are decided here because a lane is the one place where writes of a key have an order.
+//! What is written and under which version is decided in `decide`.
 //! A failed write or sync is never repeated on the same segment: the group goes once to a fresh segment, and when
 //! that fails too the store becomes read-only.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use zimcache_store::{Error, Result};
+use zimcache_store::{Error, Precondition, Result, Version};
 
 use super::{
     buffers::PartBuf,
+    decide::{Deciding, Group},
     record::Header,
-    shared::{Key, LaneId, Newest, Shared, new_view},
+    settle::PinChange,
+    shared::{LaneId, Shared, new_view},
     slot::{KeyHash, Location, View},
     tail::Tail,
 };
@@ -35,7 +37,7 @@ pub(crate) enum Body {
 }
 
 /// When a write takes effect.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Rule {
     /// Always, as the newest version.
     Newest,
@@ -45,6 +47,10 @@ pub(crate) enum Rule {
     IfPresent,
     /// Only if the slot still is this one: the record moves, its version stays.
     Moved(View),
+    /// As the version its header says, unless a higher one is held.
+    Given(Precondition),
+    /// Always: a note of pins that change; they change once it is synced.
+    Pins(Box<PinChange>),
 }
 
 /// What became of a write.
@@ -52,11 +58,13 @@ pub(crate) enum Rule {
 pub(crate) enum Outcome {
     /// Synced and published under this version.
     Written(u64),
+    /// Nothing was written: this version, or the higher one named, is held already.
+    Held(Version),
     /// The rule did not hold; nothing was written.
     Refused,
 }
 
-/// A record on its way to the disk. Only lanes give versions, except to records that move.
+/// A record on its way to the disk. Only lanes give versions, except to records that move or come from elsewhere.
 #[derive(Debug)]
 pub(crate) struct Write {
     pub(crate) hash: KeyHash,
@@ -148,15 +156,6 @@ pub(crate) struct Lane {
     tail: Tail,
 }
 
-/// A group that has been decided: what to write, and who waits for what.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    /// To be written, in this order.
-    pub(crate) writes: Vec<Write>,
-    /// Refused; told after the sync, because what they collided with may be in this group.
-    refused: Vec<Write>,
-}
-
 impl Lane {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -212,75 +211,28 @@ impl Lane {
     }
 
     fn commit(&mut self, collected: Vec<Write>) {
-        let mut group = self.decide(collected);
+        let mut group = Deciding::of(&self.shared, collected);
+        let mut failed = None;
         if !group.writes.is_empty() {
             match self.tail.append(&self.shared, &mut group.writes) {
-                Ok(locations) => self.publish(group.writes, &locations),
-                Err(error) => fail(group.writes, &error),
+                Ok(locations) => self.publish(std::mem::take(&mut group.writes), &locations),
+                Err(error) => failed = Some(error),
             }
         }
-        for write in group.refused {
-            answer(write, Ok(Outcome::Refused));
-        }
-    }
-
-    /// Gives versions, and sorts out what its rule refuses.
-    fn decide(&self, collected: Vec<Write>) -> Group {
-        let mut group = Group::default();
-        let mut live_here = HashSet::new();
-        for mut write in collected {
-            match self.holds(&write, &live_here) {
-                Ok(true) => {
-                    if !matches!(write.rule, Rule::Moved(_)) {
-                        write.header.version = self.shared.next_version();
-                    }
-                    if matches!(write.rule, Rule::Newest | Rule::IfAbsent) {
-                        live_here.insert(write.hash);
-                    } else if write.header.is_tombstone() {
-                        live_here.remove(&write.hash);
-                    }
-                    if write.header.is_tombstone() && matches!(write.rule, Rule::IfPresent) {
-                        write.header.raw_size = self.shared.tombstone_fence();
-                    }
-                    group.writes.push(write);
-                }
-                Ok(false) => group.refused.push(write),
-                Err(error) => answer(write, Err(error)),
-            }
-        }
-        group
-    }
-
-    fn holds(&self, write: &Write, live_here: &HashSet<KeyHash>) -> Result<bool> {
-        let has = |counts: &dyn Fn(&Newest) -> bool| -> Result<bool> {
-            if live_here.contains(&write.hash) {
-                return Ok(true);
-            }
-            let newest = self.shared.newest(&Key::of(&write.header), write.hash)?;
-            Ok(newest.is_some_and(|newest| !newest.header.is_tombstone() && counts(&newest)))
-        };
-        match write.rule {
-            Rule::Newest => Ok(true),
-            Rule::IfAbsent => Ok(!has(&|newest| {
-                !self.shared.is_over(&newest.header, &newest.view)
-            })?),
-            // Also when its time is over: it must not come back if that is raised.
-            Rule::IfPresent => has(&|_| true),
-            Rule::Moved(view) => Ok(self
-                .shared
-                .index
-                .find(write.hash)
-                .iter()
-                .any(|now| now.location == view.location)),
-        }
+        self.shared.pinned.let_go(&group.rewritten);
+        tell(group, failed.as_ref());
     }
 
     fn publish(&self, writes: Vec<Write>, locations: &[Location]) {
         for (write, location) in writes.into_iter().zip(locations) {
-            let published = match write.rule {
+            let published = match &write.rule {
                 Rule::Moved(from) => {
-                    self.publish_move(&write, from, *location);
+                    self.publish_move(&write, *from, *location);
                     Ok(())
+                }
+                Rule::Pins(change) => {
+                    let noted = self.shared.publish(write.hash, &write.header, *location);
+                    noted.and_then(|()| self.shared.apply_pins(change))
                 }
                 _ => self.shared.publish(write.hash, &write.header, *location),
             };
@@ -296,7 +248,7 @@ impl Lane {
         if self
             .shared
             .index
-            .replace(write.hash, from.location, new, clock)
+            .relocate(write.hash, from.location, new, clock)
         {
             self.shared
                 .segments
@@ -306,24 +258,34 @@ impl Lane {
     }
 }
 
-fn answer(write: Write, outcome: Result<Outcome>) {
+pub(crate) fn answer(write: Write, outcome: Result<Outcome>) {
     // Whoever asked may have gone; the record stays all the same.
     write.done.send(outcome).ok();
 }
 
-/// Tells everybody of a failure that hit the whole group.
-fn fail(writes: Vec<Write>, error: &Error) {
-    for write in writes {
-        let copy = match error {
-            Error::OutOfSpace(why) => Error::OutOfSpace(why),
-            Error::ReadOnly(why) => Error::ReadOnly(why),
-            Error::Disk { action, source } => Error::Disk {
-                action,
-                source: std::io::Error::new(source.kind(), source.to_string()),
-            },
-            _ => Error::Stopping,
+/// Tells everybody who has not been told: of a failure those too who gave way to what was not written after all.
+fn tell(group: Group, failed: Option<&Error>) {
+    for write in group.writes {
+        answer(write, Err(failed.map_or(Error::Stopping, copy_of)));
+    }
+    for refused in group.refused {
+        let outcome = match failed {
+            Some(error) if refused.by_the_group => Err(copy_of(error)),
+            _ => Ok(refused.outcome),
         };
-        answer(write, Err(copy));
+        answer(refused.write, outcome);
+    }
+}
+
+fn copy_of(error: &Error) -> Error {
+    match error {
+        Error::OutOfSpace(why) => Error::OutOfSpace(why),
+        Error::ReadOnly(why) => Error::ReadOnly(why),
+        Error::Disk { action, source } => Error::Disk {
+            action,
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
+        _ => Error::Stopping,
     }
 }
 

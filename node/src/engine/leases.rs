@@ -156,6 +156,8 @@ impl Shared {
             stored: bytes as u32,
             raw_size: bytes as u64,
             version: 0,
+            writer: 0,
+            writing: 0,
             key,
         }
     }

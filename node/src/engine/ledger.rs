@@ -15,7 +15,7 @@ use zimcache_types::{EntryKind, Namespace};
 
 use super::{
     manifest::PartsOf,
-    record::{Header, Kind, flag},
+    record::{Header, Kind},
     shared::Shared,
     slot,
 };
@@ -32,7 +32,7 @@ impl Row {
     /// Where a record's value is counted, and its bytes; `None` for records that are not values of their own.
     fn of(header: &Header) -> Option<(Row, u64)> {
         let entry = match header.kind {
-            _ if header.is_tombstone() || is_touches(header) => return None,
+            _ if header.is_tombstone() || header.is_note() => return None,
             Kind::Blob | Kind::Manifest => None,
             Kind::Entry | Kind::EntryManifest => Some(header.function),
             Kind::Part | Kind::Namespace => return None,
@@ -52,15 +52,14 @@ struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     rows: Mutex<HashMap<Row, Held>>,
-    /// Records of touches: nobody's values, but slots of the index like those of entries.
-    touches: AtomicU64,
+    /// The store's own notes: nobody's values, but slots of the index like those of entries.
+    notes: AtomicU64,
 }
 
 impl Ledger {
     /// A record was published.
     pub(crate) fn add(&self, header: &Header) {
-        self.touches
-            .fetch_add(u64::from(is_touches(header)), Relaxed);
+        self.notes.fetch_add(u64::from(header.is_note()), Relaxed);
         if let Some((row, bytes)) = Row::of(header) {
             let mut rows = self.rows.lock();
             let held = rows.entry(row).or_default();
@@ -71,8 +70,7 @@ impl Ledger {
 
     /// A record that was published is gone from the index.
     pub(crate) fn sub(&self, header: &Header) {
-        self.touches
-            .fetch_sub(u64::from(is_touches(header)), Relaxed);
+        self.notes.fetch_sub(u64::from(header.is_note()), Relaxed);
         if let Some((row, bytes)) = Row::of(header) {
             self.take(row, bytes);
         }
@@ -96,9 +94,9 @@ impl Ledger {
         }
     }
 
-    /// How many slots are of records of touches.
-    pub(crate) fn touches(&self) -> u64 {
-        self.touches.load(Relaxed)
+    /// How many slots are of notes.
+    pub(crate) fn notes(&self) -> u64 {
+        self.notes.load(Relaxed)
     }
 
     /// Bytes of values in a namespace.
@@ -107,10 +105,6 @@ impl Ledger {
         let own = rows.iter().filter(|(row, _)| row.namespace == namespace);
         own.fold(0, |sum, (_, held)| sum.saturating_add(held.bytes))
     }
-}
-
-const fn is_touches(header: &Header) -> bool {
-    header.flags & flag::TOUCHES != 0
 }
 
 impl Shared {

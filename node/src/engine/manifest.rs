@@ -182,7 +182,9 @@ impl Shared {
     /// Forgets a value of which parts are gone.
     pub(crate) fn drop_incomplete(&self, parts: &PartsOf) {
         while let Some((manifest, _)) = self.manifest_of(parts.upload, parts.owner) {
-            if self.forget(parts.owner, manifest.location).is_some() {
+            let total = Some(parts.total);
+            let gone = self.forget_sized(parts.owner, manifest.location, total);
+            if gone.is_some() {
                 self.ledger.sub_value(manifest.kind, parts);
                 tracing::debug!(
                     total = parts.total,

@@ -87,6 +87,8 @@ impl Shared {
             stored: name.len() as u32,
             raw_size: name.len() as u64,
             version: 0,
+            writer: 0,
+            writing: 0,
             key,
         };
         let body = Body::Pieces(vec![Bytes::copy_from_slice(name)]);

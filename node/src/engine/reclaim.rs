@@ -228,10 +228,14 @@ impl Shared {
         Ok(live.collect())
     }
 
-    /// Forgets a record that nothing can find any more.
+    /// Forgets a record that nothing can find any more, unless it has been pinned meanwhile.
     pub(crate) fn bury(&self, hash: KeyHash, location: Location, header: &Header) {
-        if self.forget(hash, location).is_some() {
+        let unfindable = header.is_note() || self.is_purged(header.namespace);
+        let may_go = |view: &View| unfindable || !view.is_unsettled();
+        if let Some(view) = self.index.remove_if(hash, location, may_go) {
+            self.segments.sub_live(location.segment, view.size.bytes());
             self.ledger.sub(header);
+            self.pins_went(&view, header);
         }
     }
 

@@ -8,10 +8,14 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
 };
 
+use zimcache_store::{Pins, Version};
+
 use super::checksum::{CHECKED_BLOCK, Salt, block_count, crc, salted};
 
 /// Bytes of a record header.
 pub(crate) const HEADER: usize = 88;
+/// The bits of [`Header::mark`].
+pub(crate) const MARK_MASK: u32 = (1 << 20) - 1;
 /// Largest payload of one record: a full part, or an inline entry with its metadata.
 pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
 
@@ -107,6 +111,13 @@ pub(crate) mod flag {
     pub(crate) const LEASED: u16 = 16;
     /// Says which blobs were leased when the record was written.
     pub(crate) const TOUCHES: u16 = 32;
+    /// Says which records were pinned or settled when the record was written.
+    pub(crate) const PINS: u16 = 64;
+
+    /// The bits of these pins.
+    pub(crate) const fn of_pins(pins: zimcache_store::Pins) -> u16 {
+        (if pins.dirty { DIRTY } else { 0 }) | (if pins.hint { HINT } else { 0 })
+    }
 }
 
 /// A record header as it lies on disk.
@@ -122,7 +133,8 @@ pub(crate) struct RawHeader {
     flags: U16,
     hint_targets: [U16; 2],
     writer: U32,
-    spare2: [u8; 6],
+    writing: U32,
+    spare2: [u8; 2],
     namespace: U32,
     part: U32,
     stored: U32,
@@ -152,6 +164,11 @@ pub(crate) struct Header {
     pub(crate) raw_size: u64,
     /// Hybrid clock; higher wins.
     pub(crate) version: u64,
+    /// Who gave the version: of two equal ones that of the higher writer wins. 0 where this store gave it.
+    pub(crate) writer: u32,
+    /// Where the version is not of the clock here: tells the writings of one version apart, which may be written, evicted
+    /// and written again. 0 elsewhere.
+    pub(crate) writing: u32,
     /// Digest, key hash, or upload id and owner.
     pub(crate) key: [u8; 32],
 }
@@ -162,9 +179,39 @@ impl Header {
         self.flags & flag::TOMBSTONE != 0
     }
 
-    /// Whether the record must survive every eviction.
-    pub(crate) const fn is_pinned(&self) -> bool {
-        self.flags & (flag::DIRTY | flag::HINT | flag::KEEP) != 0
+    /// The version with who gave it: what decides which record of a key is the newest.
+    pub(crate) const fn stamp(&self) -> Version {
+        Version {
+            clock: self.version,
+            writer: self.writer,
+        }
+    }
+
+    /// Of who gave the version and which writing of it this is; 0 where the store gave it by its own clock.
+    pub(crate) fn mark(&self) -> u32 {
+        if self.writing == 0 {
+            return 0;
+        }
+        let who = u64::from(self.writer) << 32 | u64::from(self.writing);
+        (crc(&who.to_le_bytes()) & MARK_MASK).max(1)
+    }
+
+    /// Why the record had to stay when it was written.
+    pub(crate) const fn pins(&self) -> Pins {
+        Pins {
+            dirty: self.flags & flag::DIRTY != 0,
+            hint: self.flags & flag::HINT != 0,
+        }
+    }
+
+    /// Sets why the record has to stay.
+    pub(crate) const fn set_pins(&mut self, pins: Pins) {
+        self.flags = self.flags & !(flag::DIRTY | flag::HINT) | flag::of_pins(pins);
+    }
+
+    /// Whether this is one of the store's own notes: nobody's value.
+    pub(crate) const fn is_note(&self) -> bool {
+        self.flags & (flag::TOUCHES | flag::PINS) != 0
     }
 
     /// Whether a value of this kind and size may be encoded: nothing is decoded to more than a record may hold.
@@ -226,8 +273,9 @@ pub(crate) fn seal(record: &mut [u8], header: &Header, salt: Salt, offset: u64) 
         spare: 0,
         flags: header.flags.into(),
         hint_targets: [0.into(); 2],
-        writer: 0.into(),
-        spare2: [0; 6],
+        writer: header.writer.into(),
+        writing: header.writing.into(),
+        spare2: [0; 2],
         namespace: header.namespace.into(),
         part: header.part.into(),
         stored: header.stored.into(),
@@ -260,6 +308,8 @@ pub(crate) fn open(bytes: &[u8], salt: Salt, offset: u64) -> Option<Header> {
         stored: raw.stored.get(),
         raw_size: raw.raw_size.get(),
         version: raw.version.get(),
+        writer: raw.writer.get(),
+        writing: raw.writing.get(),
         key: raw.key,
     };
     header.encoding_is_plausible().then_some(header)
@@ -296,6 +346,8 @@ mod tests {
             stored: payload.len() as u32,
             raw_size: payload.len() as u64,
             version: 99,
+            writer: 0xfeed_f00d,
+            writing: 17,
             key: [5; 32],
         };
         let mut record = vec![0; header.record_len()];

@@ -5,7 +5,7 @@
 //! the same state.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -15,6 +15,7 @@ use zimcache_types::Namespace;
 use super::{
     disk::{Disk, DiskFile},
     meta::Meta,
+    notes::Notes,
     page::PAGE,
     record::{self, Header, Kind, flag},
     retention::{put_millis, version_at},
@@ -25,7 +26,7 @@ use super::{
 };
 
 /// Highest version that is believed: no clock shows the year 100 000, and versions must be able to go on from here.
-const MAX_VERSION: u64 = 1 << 62;
+pub(crate) const MAX_VERSION: u64 = 1 << 62;
 /// Highest number of a namespace that is believed, for the same reason.
 const MAX_NAMESPACE: u32 = 1 << 30;
 
@@ -99,11 +100,18 @@ pub(crate) struct Recovered {
     namespaces: HashMap<Namespace, (u64, u32)>,
     /// Records that say what was leased.
     touches: Vec<(Location, Header)>,
+    /// Which pins came and went after records were written.
+    notes: Notes,
+    /// Numbers of the namespaces that have pinned records.
+    pinned_in: HashSet<u32>,
 }
 
 /// Fills the index from the segments in use.
 pub(crate) fn recover(shared: &Shared, files: InUse) -> io::Result<Recovered> {
-    let mut recovered = Recovered::default();
+    let mut recovered = Recovered {
+        notes: Notes::read(shared, &files)?,
+        ..Recovered::default()
+    };
     for (id, file, header) in files {
         let segment = Segment::new(id, file, &header, shared.meta.segment_bytes, State::Closed);
         let segment = Arc::new(segment);
@@ -120,6 +128,14 @@ pub(crate) fn recover(shared: &Shared, files: InUse) -> io::Result<Recovered> {
             shared.recover_touches(&segment, location, &header)?;
         }
     }
+    if recovered
+        .pinned_in
+        .iter()
+        .any(|number| shared.is_purged(*number))
+    {
+        shared.drop_purged_pins();
+    }
+    recovered.notes = Notes::default();
     Ok(recovered)
 }
 
@@ -208,7 +224,12 @@ fn recover_row(
         segment: segment.id,
         offset: row.offset(),
     };
-    shared.last_version.fetch_max(header.version, Relaxed);
+    // What somebody else gave says nothing about the time here.
+    if row.mark() != 0 {
+        shared.note_given(header.version);
+    } else {
+        shared.last_version.fetch_max(header.version, Relaxed);
+    }
     if header.kind == Kind::Namespace {
         recover_namespace(segment, location, recovered)?;
     }
@@ -218,6 +239,15 @@ fn recover_row(
     }
     let view = recovered_view(segment, &header, location, shared.lease_millis());
     let hash = row.hash();
+    let mut view = view;
+    view.set_pins(
+        recovered
+            .notes
+            .pins_of(&row, &header, segment.salt.generation),
+    );
+    if view.is_unsettled() {
+        recovered.pinned_in.insert(header.namespace);
+    }
     let same = |other: KeyHash| {
         if row.is_unreadable() {
             other.resembles(hash)
@@ -229,10 +259,13 @@ fn recover_row(
     for known in shared.index.find(hash).iter() {
         match shared.read_header(known.location)? {
             Some((_, old)) if same(shared.hash(&Key::of(&old))) => {
-                if old.version > header.version {
+                if is_newer(shared, &old, &row, location)? {
                     let inherit = |newer: &mut View| newer.inherit_lease(&view, clock);
                     shared.index.update(hash, known.location, inherit);
-                } else if shared.index.replace(hash, known.location, view, clock) {
+                } else if let Some(before) = shared.index.replace(hash, known.location, view, clock)
+                {
+                    shared.pins_went(&before, &old);
+                    shared.pins_came(&view, &header);
                     shared
                         .segments
                         .sub_live(known.location.segment, known.size.bytes());
@@ -252,7 +285,18 @@ fn recover_row(
     }
     shared.add(hash, view);
     shared.ledger.add(&header);
+    shared.pins_came(&view, &header);
     Ok(())
+}
+
+/// Whether the record that is known is newer than that of a row, which holds no writer. Of two writings of one version the
+/// one that lies further back counts.
+fn is_newer(shared: &Shared, old: &Header, row: &TocRow, location: Location) -> io::Result<bool> {
+    if old.version != row.version() || old.mark() == row.mark() {
+        return Ok(old.version > row.version());
+    }
+    let read = shared.read_header(location)?;
+    Ok(read.is_none_or(|(_, header)| old.stamp() > header.stamp()))
 }
 
 /// The version that a table of contents gives for the record at a place.
@@ -269,8 +313,6 @@ fn version_of_row(shared: &Shared, location: Location) -> io::Result<Option<u64>
 
 fn recovered_view(segment: &Segment, header: &Header, location: Location, now: u64) -> View {
     let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
-    view.dirty = header.flags & flag::DIRTY != 0;
-    view.hint = header.flags & flag::HINT != 0;
     view.keep = is_kept(header);
     view.tombstone = header.is_tombstone();
     view.size_low = (header.raw_size & slot::SIZE_LOW_MASK) as u8;

@@ -13,7 +13,6 @@ use zimcache_store::Result;
 use zimcache_types::{Digest, EntryKind, Function, Hasher};
 
 use super::{
-    blobs::blob_key,
     lane::{Body, Rule},
     manifest::PartsOf,
     record::{Encoding, Header, KeyClass, Kind, flag},
@@ -33,13 +32,9 @@ pub(crate) struct Resume {
 }
 
 impl Resume {
-    /// The place for this name. It names the digest too: a name reused for another blob starts afresh.
-    pub(crate) fn new(shared: &Shared, namespace: u32, digest: &Digest, name: &str) -> Resume {
-        let text = format!(
-            "upload {} {} {name}",
-            digest.hash.function().number(),
-            digest.hash
-        );
+    /// The place for this name. It has the blob's hash too: a name reused for another blob starts afresh.
+    pub(crate) fn new(shared: &Shared, blob: Key, hash: &str, name: &str) -> Resume {
+        let text = format!("upload {} {hash} {name}", blob.function);
         let mut bytes = [0; 32];
         bytes.copy_from_slice(
             Digest::of(Function::Sha256, text.as_bytes())
@@ -50,14 +45,14 @@ impl Resume {
         let key = Key {
             class: KeyClass::Entry,
             function,
-            namespace,
+            namespace: blob.namespace,
             part: 0,
             bytes,
         };
         Resume {
             key,
             hash: shared.hash(&key),
-            blob: blob_key(namespace, digest),
+            blob,
         }
     }
 
@@ -140,6 +135,8 @@ impl Resume {
             stored,
             raw_size: u64::from(stored),
             version: 0,
+            writer: 0,
+            writing: 0,
             key: self.key.bytes,
         }
     }

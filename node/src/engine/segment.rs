@@ -33,6 +33,9 @@ use super::{
 
 /// Bytes of one row in a table of contents.
 pub(crate) const TOC_ROW: usize = 48;
+/// Bits of a row's size field that are the size; the others are the record's mark.
+const ROW_SIZE_BITS: u32 = 44;
+const ROW_SIZE_MASK: u64 = (1 << ROW_SIZE_BITS) - 1;
 
 /// Where in its page a segment's header stands; the footer's page carries the same at the second place.
 const COPIES_AT: [usize; 2] = [0, PAGE / 2];
@@ -163,7 +166,8 @@ impl TocRow {
             unreadable: 0,
             namespace: header.namespace.into(),
             version: header.version.into(),
-            raw_size: header.raw_size.into(),
+            raw_size: (header.raw_size & ROW_SIZE_MASK | u64::from(header.mark()) << ROW_SIZE_BITS)
+                .into(),
         }
     }
 
@@ -192,7 +196,13 @@ impl TocRow {
         u64::from(self.offset_units.get()) * 8
     }
 
-    /// The record's header, but for encoding, part number and key, which a table of contents does not hold.
+    /// See [`Header::mark`].
+    pub(crate) fn mark(&self) -> u32 {
+        (self.raw_size.get() >> ROW_SIZE_BITS) as u32
+    }
+
+    /// The record's header, but for encoding, part number, key, writer and writing, which a table of contents does not
+    /// hold.
     pub(crate) fn header(&self) -> Option<Header> {
         Some(Header {
             kind: super::record::Kind::from_number(self.kind)?,
@@ -202,8 +212,10 @@ impl TocRow {
             namespace: self.namespace.get(),
             part: 0,
             stored: self.stored.get(),
-            raw_size: self.raw_size.get(),
+            raw_size: self.raw_size.get() & ROW_SIZE_MASK,
             version: self.version.get(),
+            writer: 0,
+            writing: 0,
             key: [0; 32],
         })
     }

@@ -29,6 +29,7 @@ use super::{
     leases::LeaseClock,
     ledger::Ledger,
     meta::Meta,
+    pins::Pinned,
     read::read_around_cache,
     record::{self, Encoding, Header, KeyClass, Kind, flag},
     retention::{Keeping, version_at},
@@ -128,6 +129,10 @@ pub(crate) struct Shared {
     /// Values in parts that are being read, and by how many: their parts must not be reclaimed.
     pub(crate) reading: Mutex<HashMap<[u8; 16], u32>>,
     pub(crate) last_version: AtomicU64,
+    /// Highest version that somebody else gave an entry.
+    pub(crate) given: AtomicU64,
+    /// What must stay until it is settled.
+    pub(crate) pinned: Pinned,
     /// Set once when a sync failed twice: why writes are refused.
     pub(crate) read_only: OnceLock<&'static str>,
     /// Generations of segments on which a write or sync failed: readable, never written again.
@@ -197,6 +202,16 @@ impl Shared {
         match self.last_version.fetch_update(Relaxed, Relaxed, bump) {
             Ok(last) | Err(last) => now.max(last + 1),
         }
+    }
+
+    /// Highest version that somebody else gave an entry: by a clock that may be ahead of the one here.
+    pub(crate) fn highest_given(&self) -> u64 {
+        self.given.load(Relaxed)
+    }
+
+    /// Notes a version that somebody else gave. It does not set the clock here: leases and ages go by that.
+    pub(crate) fn note_given(&self, version: u64) {
+        self.given.fetch_max(version, Relaxed);
     }
 
     /// Refuses when the store takes no writes.
@@ -270,7 +285,7 @@ impl Shared {
     }
 
     /// A slot whose record's header does not pass: gone if the slot still points there.
-    fn forget_if_unreadable(&self, hash: KeyHash, location: Location) {
+    pub(crate) fn forget_if_unreadable(&self, hash: KeyHash, location: Location) {
         let still_there = self
             .index
             .find(hash)
@@ -284,8 +299,20 @@ impl Shared {
 
     /// A record failed verification: it is not served again, and people are told.
     pub(crate) fn lose(&self, hash: KeyHash, location: Location, what: &'static str) {
+        self.lose_sized(hash, location, what, None);
+    }
+
+    /// [`Shared::lose`] of a record whose value is known to have so many bytes.
+    pub(crate) fn lose_sized(
+        &self,
+        hash: KeyHash,
+        location: Location,
+        what: &'static str,
+        value_bytes: Option<u64>,
+    ) {
         if let Some(view) = self.index.remove(hash, location) {
             self.segments.sub_live(location.segment, view.size.bytes());
+            self.pins_lost(&view, value_bytes);
             self.counters.corrupt_records.fetch_add(1, Relaxed);
             tracing::error!(
                 segment = location.segment,
@@ -298,8 +325,19 @@ impl Shared {
 
     /// Removes a live record from the index; the bytes in its segment are dead from now on.
     pub(crate) fn forget(&self, hash: KeyHash, location: Location) -> Option<View> {
+        self.forget_sized(hash, location, None)
+    }
+
+    /// [`Shared::forget`] of a record whose value is known to have so many bytes.
+    pub(crate) fn forget_sized(
+        &self,
+        hash: KeyHash,
+        location: Location,
+        value_bytes: Option<u64>,
+    ) -> Option<View> {
         let view = self.index.remove(hash, location)?;
         self.segments.sub_live(location.segment, view.size.bytes());
+        self.pins_lost(&view, value_bytes);
         Some(view)
     }
 
@@ -312,12 +350,15 @@ impl Shared {
             let Some(old) = self.newest(&Key::of(header), hash)? else {
                 self.add(hash, new);
                 self.ledger.add(header);
+                self.pins_came(&new, header);
                 return Ok(());
             };
-            if old.header.version > header.version {
+            if old.header.stamp() > header.stamp() {
                 return Ok(());
             }
-            if self.index.replace(hash, old.view.location, new, clock) {
+            if let Some(before) = self.index.replace(hash, old.view.location, new, clock) {
+                self.pins_went(&before, &old.header);
+                self.pins_came(&new, header);
                 self.segments
                     .sub_live(old.view.location.segment, old.view.size.bytes());
                 self.segments.add_live(location.segment, new.size.bytes());
@@ -351,8 +392,7 @@ impl Shared {
 pub(crate) fn new_view(header: &Header, location: Location, clock: LeaseClock) -> View {
     let mut view = View::new(location, header.record_len(), slot_kind(header.kind));
     view.touch = clock.now;
-    view.dirty = header.flags & flag::DIRTY != 0;
-    view.hint = header.flags & flag::HINT != 0;
+    view.set_pins(header.pins());
     view.keep = is_kept(header);
     view.tombstone = header.is_tombstone();
     view.leased = header.flags & flag::LEASED != 0;
@@ -362,7 +402,7 @@ pub(crate) fn new_view(header: &Header, location: Location, clock: LeaseClock) -
 
 /// Whether a record must not leave the index, however full that is.
 pub(crate) fn is_kept(header: &Header) -> bool {
-    header.flags & (flag::KEEP | flag::TOUCHES) != 0 || header.kind == Kind::Namespace
+    header.flags & flag::KEEP != 0 || header.is_note() || header.kind == Kind::Namespace
 }
 
 /// The kind of slot a kind of record has.
@@ -416,6 +456,8 @@ impl View {
                 .min(record::MAX_PAYLOAD) as u32,
             raw_size: 0,
             version,
+            writer: 0,
+            writing: 0,
             key: [0; 32],
         }
     }

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use zimcache_store::Pins;
+
 use super::leases::LeaseClock;
 
 /// Keyed 128-bit hash of a key: shard and fingerprint in the index, identity in tables of contents.
@@ -126,6 +128,24 @@ impl View {
     /// Whether it must survive every eviction.
     pub(crate) const fn is_pinned(&self) -> bool {
         self.dirty || self.hint || self.keep
+    }
+
+    /// Why it must stay until that is settled.
+    pub(crate) const fn pins(&self) -> Pins {
+        Pins {
+            dirty: self.dirty,
+            hint: self.hint,
+        }
+    }
+
+    /// Sets why it must stay.
+    pub(crate) const fn set_pins(&mut self, pins: Pins) {
+        (self.dirty, self.hint) = (pins.dirty, pins.hint);
+    }
+
+    /// Whether it waits for something to be settled.
+    pub(crate) const fn is_unsettled(&self) -> bool {
+        self.dirty || self.hint
     }
 
     /// Whether it makes a blob visible: only that can have a lease.

@@ -234,6 +234,8 @@ impl Upload {
             stored: part.filled() as u32,
             raw_size: part.filled() as u64,
             version: 0,
+            writer: 0,
+            writing: 0,
             key: part_key(id, self.target.owner),
         };
         if self.next_part == 0 {

@@ -267,7 +267,9 @@ impl PartsSource {
     pub(crate) fn lose_value(&self, what: &'static str) -> Error {
         let (upload, owner) = (self.parts.upload, self.parts.owner);
         while let Some((manifest, _)) = self.shared.manifest_of(upload, owner) {
-            self.shared.lose(owner, manifest.location, what);
+            let total = Some(self.parts.total);
+            self.shared
+                .lose_sized(owner, manifest.location, what, total);
         }
         Error::Corrupt(what)
     }

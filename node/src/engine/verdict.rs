@@ -98,22 +98,22 @@ impl Shared {
         {
             return Verdict::Dead;
         }
-        if header.kind == Kind::Namespace || header.is_pinned() || view.is_pinned() {
+        if header.kind == Kind::Namespace {
             return Verdict::Pinned;
         }
-        if !self
-            .namespaces
-            .read()
-            .values()
-            .any(|number| *number == header.namespace)
-        {
+        let is_note_of_pins = header.flags & flag::PINS != 0;
+        if !is_note_of_pins && self.is_purged(header.namespace) {
             return Verdict::Dead;
         }
-        if view.tombstone {
+        // The header may say what has been settled since.
+        if !is_note_of_pins && view.is_pinned() {
+            return Verdict::Pinned;
+        }
+        if view.tombstone || is_note_of_pins {
             let fence = header.raw_size;
-            let hides_something =
+            let is_older =
                 |other: &Arc<Segment>| other.id != segment.id && other.salt.generation <= fence;
-            let needed = self.segments.all().iter().any(hides_something);
+            let needed = self.segments.all().iter().any(is_older);
             return if needed {
                 Verdict::Pinned
             } else {
@@ -124,6 +124,12 @@ impl Shared {
             return self.judge_part(view, mode);
         }
         self.judge_use(view, header.namespace, header.version, mode)
+    }
+
+    /// Whether nothing of a namespace can be found any more.
+    pub(crate) fn is_purged(&self, namespace: u32) -> bool {
+        let names = self.namespaces.read();
+        !names.values().any(|number| *number == namespace)
     }
 
     fn judge_use(&self, view: &View, namespace: u32, version: u64, mode: Mode) -> Verdict {
@@ -261,7 +267,8 @@ impl Shared {
         gone: &mut Gone,
     ) -> bool {
         while let Some((manifest, parts)) = self.manifest_of(upload, owner) {
-            if spare == Spare::Leased && self.is_leased(&manifest) {
+            let leased = spare == Spare::Leased && self.is_leased(&manifest);
+            if leased || manifest.is_pinned() {
                 return false;
             }
             if self.take_out_slot(owner, manifest.location, spare, gone) {
@@ -288,7 +295,7 @@ impl Shared {
         }
     }
 
-    /// A lease that starts before the slot is gone is a promise, one that starts later finds nothing.
+    /// A lease or pin that comes before the slot is gone is a promise, one that comes later finds nothing.
     fn take_out_slot(
         &self,
         hash: KeyHash,
@@ -297,7 +304,8 @@ impl Shared {
         gone: &mut Gone,
     ) -> bool {
         let clock = self.lease_clock();
-        let may_go = |view: &View| spare == Spare::Nothing || !clock.holds(view);
+        let may_go =
+            |view: &View| !view.is_pinned() && (spare == Spare::Nothing || !clock.holds(view));
         let Some(view) = self.index.remove_if(hash, location, may_go) else {
             return false;
         };
@@ -346,7 +354,8 @@ impl Shared {
                 .unwrap_or(0);
         }
         let most = limit as u64 * self.geometry.segment_bytes * LEASED_PERCENT / 100;
-        let mut held = pinned;
+        // Slots do not tell of the parts of a pinned value.
+        let mut held = pinned.max(self.pinned.disk_bytes());
         let fits = by_age.iter().take_while(|bytes| {
             held += **bytes;
             held <= most

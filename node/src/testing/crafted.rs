@@ -213,6 +213,8 @@ fn arbitrary_record(source: &mut Source<'_>) -> (Header, Vec<u8>) {
         stored,
         raw_size: source.word(),
         version: source.word(),
+        writer: 0,
+        writing: 0,
         key: key_of(kind, name),
     };
     (header, payload)

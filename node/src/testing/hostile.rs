@@ -83,6 +83,8 @@ fn header(kind: Kind, key: &Key, stored: usize, raw_size: usize) -> Header {
         stored: stored as u32,
         raw_size: raw_size as u64,
         version: 1 << 20,
+        writer: 0,
+        writing: 0,
         key: key.bytes,
     }
 }
@@ -101,6 +103,8 @@ fn namespace() -> (Header, Vec<u8>) {
         stored: name.len() as u32,
         raw_size: name.len() as u64,
         version: 1,
+        writer: 0,
+        writing: 0,
         key,
     };
     (header, name)
