@@ -65,6 +65,14 @@ pub enum Error {
     /// Something changed meanwhile; the same request will succeed.
     #[error("try again: {0}")]
     Retry(&'static str),
+    /// The nodes behind the store refused or failed.
+    #[error("{message}")]
+    Remote {
+        /// What kind of failure it is.
+        code: Code,
+        /// What happened, for people.
+        message: Box<str>,
+    },
     /// The store is stopping.
     #[error("the store is stopping")]
     Stopping,
@@ -96,6 +104,7 @@ impl Error {
                 Code::Unavailable
             }
             Error::Corrupt(_) => Code::Corrupt,
+            Error::Remote { code, .. } => *code,
         }
     }
 

@@ -20,7 +20,7 @@ pub use admin::{
 pub use blob::{BlobStore, BlobWriter, CreateOptions, Touch};
 pub use entry::{Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Precondition};
 pub use error::{Error, Result};
-pub use reader::{ByteRange, ChunkSource, Encoding, Reader};
+pub use reader::{ByteRange, ChunkSource, ChunkStream, Encoding, Reader};
 pub use replica::{
     PinnedCounts, Pins, Record, RecordHead, RecordInfo, RecordKey, RecordKind, RecordOptions,
     RecordWriter, Replica, Version, Walk, WalkMark, Written,

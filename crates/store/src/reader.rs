@@ -79,6 +79,12 @@ pub trait ChunkSource: Send + Sync + fmt::Debug + 'static {
     }
 }
 
+/// A value that arrives piece by piece, in order, from somewhere else.
+pub trait ChunkStream: Send + Sync + fmt::Debug + 'static {
+    /// The next bytes, at least one; `None` at the end. What yields fewer or more bytes than were promised has failed.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>>;
+}
+
 /// In which form a reader yields a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -105,6 +111,10 @@ enum Body {
         source: Arc<dyn ChunkSource>,
         position: u64,
         pending: Option<JoinHandle<Result<Bytes>>>,
+    },
+    Stream {
+        stream: Box<dyn ChunkStream>,
+        position: u64,
     },
 }
 
@@ -155,6 +165,27 @@ impl Reader {
         self
     }
 
+    /// A range of a value of `total` bytes that is in memory; the rest of the value need not be.
+    pub fn from_part(total: u64, first: u64, part: Bytes) -> Reader {
+        Reader {
+            total,
+            range: first..first + part.len() as u64,
+            piece: u64::MAX,
+            body: Body::Bytes(part),
+        }
+    }
+
+    /// A range of a value of `total` bytes that arrives from elsewhere.
+    pub fn from_stream(total: u64, range: Range<u64>, stream: Box<dyn ChunkStream>) -> Reader {
+        let position = range.start;
+        Reader {
+            total,
+            range,
+            piece: u64::MAX,
+            body: Body::Stream { stream, position },
+        }
+    }
+
     /// Size in bytes of the whole value.
     pub const fn total_bytes(&self) -> u64 {
         self.total
@@ -169,7 +200,9 @@ impl Reader {
     pub fn remaining_bytes(&self) -> u64 {
         match &self.body {
             Body::Bytes(bytes) => bytes.len() as u64,
-            Body::Source { position, .. } => self.range.end - position,
+            Body::Source { position, .. } | Body::Stream { position, .. } => {
+                self.range.end - position
+            }
         }
     }
 
@@ -195,7 +228,7 @@ impl Reader {
     pub fn as_bytes(&self) -> Option<&Bytes> {
         match &self.body {
             Body::Bytes(bytes) => Some(bytes),
-            Body::Source { .. } => None,
+            Body::Source { .. } | Body::Stream { .. } => None,
         }
     }
 
@@ -212,6 +245,14 @@ impl Reader {
                 let piece_end = self.range.end.min(position.saturating_add(self.piece));
                 let ends = (piece_end, self.range.end);
                 let chunk = ready!(poll_source(source, *position, ends, pending, cx));
+                if let Some(Ok(bytes)) = &chunk {
+                    *position += bytes.len() as u64;
+                }
+                Poll::Ready(chunk)
+            }
+            Body::Stream { stream, position } => {
+                let left = self.range.end - *position;
+                let chunk = ready!(poll_stream(&mut **stream, left, cx));
                 if let Some(Ok(bytes)) = &chunk {
                     *position += bytes.len() as u64;
                 }
@@ -280,9 +321,59 @@ fn poll_source(
     Poll::Ready(Some(joined.unwrap_or(Err(Error::Stopping))))
 }
 
+/// The next chunk of a stream that owes `left` bytes. Too few or too many are a failure, never a value.
+fn poll_stream(
+    stream: &mut dyn ChunkStream,
+    left: u64,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes>>> {
+    if left == 0 {
+        return Poll::Ready(None);
+    }
+    Poll::Ready(match ready!(stream.poll_chunk(cx)) {
+        Some(Ok(bytes)) if bytes.len() as u64 > left => {
+            Some(Err(Error::Corrupt("more bytes came than were promised")))
+        }
+        None => Some(Err(Error::Corrupt("the value broke off"))),
+        chunk => chunk,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl ChunkStream for Pieces {
+        fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+            let next = (!self.0.is_empty()).then(|| self.0.remove(0));
+            Poll::Ready(next.map(|piece| Ok(Bytes::from_static(piece))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_gives_exactly_the_bytes_it_promised_or_fails() {
+        let reader = |total, pieces: &[&'static [u8]]| {
+            Reader::from_stream(total, 0..total, Box::new(Pieces(pieces.to_vec())))
+        };
+        let mut exact = reader(5, &[b"ab", b"cde"]);
+        assert_eq!(exact.next_chunk().await.unwrap().unwrap(), "ab");
+        assert_eq!(exact.remaining_bytes(), 3);
+        assert_eq!(exact.read_all(9).await.unwrap(), "cde");
+        for pieces in [&[&b"ab"[..]][..], &[b"abc", b"def"]] {
+            let failure = reader(5, pieces).read_all(9).await.unwrap_err();
+            assert!(matches!(failure, Error::Corrupt(_)), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_in_memory_knows_its_place_in_the_value() {
+        let part = Reader::from_part(10, 4, Bytes::from_static(b"efg"));
+        assert_eq!((part.total_bytes(), part.range()), (10, 4..7));
+        assert_eq!(part.read_all(3).await.unwrap(), "efg");
+    }
 
     #[test]
     fn ranges_resolve_like_http_says() {

@@ -36,6 +36,10 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("crates/member", "node"),
     ("node", "crates/member"),
     ("gateway", "crates/member"),
+    ("gateway", "crates/cluster"),
+    ("node", "crates/cluster"),
+    ("crates/cluster", "node"),
+    ("crates/cluster", "crates/config"),
 ];
 
 /// Tries every forbidden edge whose two ends exist.

@@ -120,6 +120,19 @@ macro_rules! checks {
 }
 use checks;
 
+/// Runs the checks of blobs and entries alone, for a store whose figures and retention are those of others behind it.
+/// Needs a runtime that stays on this thread.
+///
+/// # Panics
+/// At the end, when the store broke its contract, with the names of all broken promises.
+pub async fn run_data(make: &dyn Fn() -> Stores) {
+    let mut broken = Vec::new();
+    blobs::run(make, &mut broken).await;
+    large::run(make, &mut broken).await;
+    entries::run(make, &mut broken).await;
+    assert!(broken.is_empty(), "broken promises: {broken:#?}");
+}
+
 async fn judge(name: &str, check: impl Future<Output = ()>, broken: &mut Vec<String>) {
     if AssertUnwindSafe(check).catch_unwind().await.is_err() {
         broken.push(name.replace('_', " "));

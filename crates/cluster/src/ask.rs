@@ -1,0 +1,91 @@
+//! Asking one node for a value, up to its first bytes.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use zimcache_link::{Body, Error, Found, Presence, Read, Result};
+use zimcache_store::{Pins, RecordHead};
+use zimcache_types::{Code, Timestamp};
+
+use crate::node::{InFlight, Node};
+
+/// What a node said.
+pub(crate) enum Said {
+    /// There is nothing, as far as it knows.
+    No(Presence),
+    /// There is a value, or a deletion.
+    Yes(Box<Hit>),
+}
+
+/// A value found on a node, with its first bytes at hand.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pub(crate) node: Arc<Node>,
+    pub(crate) head: RecordHead,
+    pub(crate) created: Timestamp,
+    pub(crate) pins: Pins,
+    pub(crate) total: u64,
+    /// What was asked for of the value.
+    pub(crate) range: Range<u64>,
+    /// The first bytes; `None` when nothing was asked for.
+    pub(crate) first: Option<Bytes>,
+    pub(crate) body: Box<dyn Body>,
+    pub(crate) in_flight: InFlight,
+}
+
+/// Asks a node, and waits for its first bytes for as long as `limit`.
+pub(crate) async fn ask(node: &Arc<Node>, read: Read, limit: Duration) -> Result<Said> {
+    node.call(limit, open(node, read)).await
+}
+
+async fn open(node: &Arc<Node>, read: Read) -> Result<Said> {
+    let in_flight = node.enter();
+    let wanted = read.range;
+    let (head, created, pins, total, mut body) = match node.peer.read(read).await? {
+        Found::No(presence) => return Ok(Said::No(presence)),
+        Found::Yes {
+            head,
+            created,
+            pins,
+            total_bytes,
+            body,
+        } => (head, created, pins, total_bytes, body),
+    };
+    let range = if head.deleted {
+        0..0
+    } else {
+        wanted.resolve(total)?
+    };
+    let first = if range.is_empty() {
+        None
+    } else {
+        let chunk = body.next().await.unwrap_or_else(|| Err(broken(node)))?;
+        check(node, &chunk, range.end - range.start)?;
+        Some(chunk)
+    };
+    Ok(Said::Yes(Box::new(Hit {
+        node: Arc::clone(node),
+        head,
+        created,
+        pins,
+        total,
+        range,
+        first,
+        body,
+        in_flight,
+    })))
+}
+
+/// That a chunk has bytes, and no more than are owed.
+pub(crate) fn check(node: &Node, chunk: &Bytes, left: u64) -> Result<()> {
+    let fits = !chunk.is_empty() && chunk.len() as u64 <= left;
+    if fits { Ok(()) } else { Err(broken(node)) }
+}
+
+/// That a value was not what it was said to be.
+pub(crate) fn broken(node: &Node) -> Error {
+    Error::Refused {
+        code: Code::Corrupt,
+        message: format!("a value from node {} broke off", node.id).into(),
+    }
+}

@@ -1,0 +1,296 @@
+//! FindMissing: one question to each owner for all it may have, the next owner only for what is still missing.
+//!
+//! A node that is slow is doubled by the next one and may still answer. "Missing" needs the word of one owner in the
+//! current placement, and nobody else who has it; whether that was proof is counted. RAM is never asked.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use zimcache_link::{Error, Find, Presence};
+use zimcache_store::{RecordKey, Result, Touch};
+use zimcache_types::{Digest, Namespace};
+
+use crate::{
+    config::Durability,
+    node::{Node, store_error, unavailable},
+    proof::{self, Answer},
+    repair::Repair,
+    shared::{Shared, count},
+    view::{Plan, Role, View},
+};
+
+/// Blobs in one question at most.
+const BATCH: usize = 4096;
+
+/// For each digest whether it is absent.
+pub(crate) async fn missing(
+    shared: &Shared,
+    namespace: &Namespace,
+    digests: &[Digest],
+    touch: Touch,
+) -> Result<Vec<bool>> {
+    let found = crate::shared::under_the_newest_ring(shared, || async {
+        let mut inquiry = Inquiry::new(shared, namespace, digests, touch);
+        inquiry.run().await?;
+        Ok(inquiry)
+    });
+    let inquiry = found.await.map_err(store_error)?;
+    inquiry
+        .items
+        .iter()
+        .map(|item| inquiry.is_missing(item))
+        .collect()
+}
+
+struct Inquiry<'a> {
+    shared: &'a Shared,
+    view: Arc<View>,
+    touch: Touch,
+    /// Whether stand-ins may speak for an owner.
+    may_replace: bool,
+    items: Vec<Item>,
+    questions: Vec<Question>,
+    calls: FuturesUnordered<BoxFuture<'a, Event>>,
+}
+
+/// A blob that is asked for.
+struct Item {
+    key: RecordKey,
+    size: Option<u64>,
+    plan: Plan,
+    order: Vec<usize>,
+    answers: Vec<Answer>,
+    holder: Option<Arc<Node>>,
+    is_empty: bool,
+}
+
+/// What a node was asked: items and the node's number in the plan of each.
+struct Question {
+    items: Vec<(usize, usize)>,
+    /// The next owner was asked as well.
+    is_doubled: bool,
+    is_answered: bool,
+}
+
+enum Event {
+    Slow(usize),
+    Answer(usize, zimcache_link::Result<Vec<Presence>>),
+}
+
+impl<'a> Inquiry<'a> {
+    fn new(shared: &'a Shared, namespace: &Namespace, digests: &[Digest], touch: Touch) -> Self {
+        let view = shared.view();
+        let item = |digest: &Digest| {
+            let key = RecordKey::blob(namespace, digest);
+            let plan = view.plan(&key);
+            let order = plan.reading_order(&shared.config.zone);
+            let asked = |number| {
+                if order.contains(&number) {
+                    Answer::Open
+                } else {
+                    Answer::Silent
+                }
+            };
+            Item {
+                answers: (0..plan.candidates.len()).map(asked).collect(),
+                size: digest.size_bytes,
+                is_empty: digest.is_empty_blob(),
+                holder: None,
+                key,
+                plan,
+                order,
+            }
+        };
+        Inquiry {
+            items: digests.iter().map(item).collect(),
+            may_replace: shared.config.durability_of(namespace) != Durability::Local,
+            shared,
+            view,
+            touch,
+            questions: Vec::new(),
+            calls: FuturesUnordered::new(),
+        }
+    }
+
+    async fn run(&mut self) -> zimcache_link::Result<()> {
+        let all = (0..self.items.len()).filter(|number| !self.items[*number].is_empty);
+        self.ask_next(all.collect());
+        while self.questions.iter().any(|question| !question.is_answered) {
+            match self.calls.next().await {
+                Some(Event::Slow(question)) => self.double(question),
+                Some(Event::Answer(question, said)) => self.take(question, said)?,
+                None => break,
+            }
+            if self.items.iter().all(|item| item.is_over(self.may_replace)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the next candidate of each item, in one question to each node.
+    fn ask_next(&mut self, items: Vec<usize>) {
+        let mut by_node: BTreeMap<Box<str>, (Arc<Node>, Vec<(usize, usize)>)> = BTreeMap::new();
+        for number in items {
+            let item = &mut self.items[number];
+            let Some(next) = item.next() else { continue };
+            item.answers[next] = Answer::Pending;
+            let node = &item.plan.candidates[next].node;
+            let group = by_node.entry(node.id.clone());
+            let (_, group) = group.or_insert_with(|| (Arc::clone(node), Vec::new()));
+            group.push((number, next));
+        }
+        for (node, group) in by_node.into_values() {
+            group
+                .chunks(BATCH)
+                .for_each(|batch| self.ask(&node, batch.to_vec()));
+        }
+    }
+
+    fn ask(&mut self, node: &Arc<Node>, items: Vec<(usize, usize)>) {
+        let asked = || items.iter().map(|(number, _)| &self.items[*number]);
+        let find = Find {
+            epoch: self.view.epoch(),
+            keys: asked().map(|item| item.key.clone()).collect(),
+            sizes: asked().map(|item| item.size).collect(),
+            touch: self.touch,
+        };
+        let (question, count) = (self.questions.len(), items.len());
+        self.questions.push(Question {
+            items,
+            is_doubled: false,
+            is_answered: false,
+        });
+        let timing = &self.shared.config.timing;
+        let (limit, hedge): (Duration, Duration) = (timing.first_byte, timing.hedge_find);
+        let node = Arc::clone(node);
+        self.calls.push(Box::pin(async move {
+            let said = node.call(limit, node.peer.find(find)).await;
+            let fits = |said: &Vec<Presence>| said.len() == count;
+            let said = said.and_then(|said| match fits(&said) {
+                true => Ok(said),
+                false => Err(node.unreachable("it answered another question")),
+            });
+            Event::Answer(question, said)
+        }));
+        self.calls.push(Box::pin(async move {
+            tokio::time::sleep(hedge).await;
+            Event::Slow(question)
+        }));
+    }
+
+    /// Asks the next owners too, for a node is slow.
+    fn double(&mut self, question: usize) {
+        let slow = &mut self.questions[question];
+        if slow.is_answered {
+            return;
+        }
+        slow.is_doubled = true;
+        count(&self.shared.counts.hedges);
+        let items = slow.items.iter().map(|(number, _)| *number).collect();
+        self.ask_next(items);
+    }
+
+    fn take(
+        &mut self,
+        question: usize,
+        said: zimcache_link::Result<Vec<Presence>>,
+    ) -> zimcache_link::Result<()> {
+        if let Err(error @ Error::StaleRing { .. }) = said {
+            return Err(error);
+        }
+        let asked = &mut self.questions[question];
+        asked.is_answered = true;
+        let was_doubled = asked.is_doubled;
+        let mut left = Vec::new();
+        for (at, (number, candidate)) in std::mem::take(&mut asked.items).into_iter().enumerate() {
+            let item = &mut self.items[number];
+            let said = said.as_ref().map_or(Presence::Unknown, |said| said[at]);
+            item.take(candidate, said);
+            let is_waiting = item.answers.contains(&Answer::Pending);
+            if item.holder.is_none() && !(was_doubled && is_waiting) {
+                left.push(number);
+            }
+        }
+        self.ask_next(left);
+        Ok(())
+    }
+
+    /// What follows for an item from all that was said.
+    fn is_missing(&self, item: &Item) -> Result<bool> {
+        if item.is_empty {
+            return Ok(false);
+        }
+        let of_current = |(candidate, answer): &(&crate::view::Candidate, &Answer)| {
+            candidate.current == Role::Owner && **answer == Answer::Absent
+        };
+        let both = item.plan.candidates.iter().zip(&item.answers);
+        let mut lacking = both
+            .filter(of_current)
+            .map(|(candidate, _)| &candidate.node)
+            .peekable();
+        if let Some(holder) = &item.holder {
+            lacking.for_each(|target| self.repair(item, target, holder));
+            return Ok(false);
+        }
+        if lacking.peek().is_none() {
+            return Err(unavailable("no owner of the blob can be reached"));
+        }
+        if !item.is_proven(self.may_replace) {
+            count(&self.shared.counts.unproven_misses);
+        }
+        Ok(true)
+    }
+
+    fn repair(&self, item: &Item, target: &Arc<Node>, from: &Arc<Node>) {
+        self.shared.repair(Repair {
+            key: item.key.clone(),
+            target: Arc::clone(target),
+            from: Arc::clone(from),
+            size_bytes: item.size.unwrap_or_default(),
+        });
+    }
+}
+
+impl Item {
+    /// Whom to ask next: owners, then stand-ins unless every owner knows that it is not there.
+    fn next(&self) -> Option<usize> {
+        if self.holder.is_some() {
+            return None;
+        }
+        let owners = self.plan.candidates.iter().zip(&self.answers);
+        let mut owners = owners.filter(|(candidate, _)| candidate.is_any_owner());
+        let is_denied = owners.all(|(_, answer)| *answer == Answer::Absent);
+        let worth = |number: &usize| {
+            let is_owner = self.plan.candidates[*number].is_any_owner();
+            self.answers[*number] == Answer::Open && (is_owner || !is_denied)
+        };
+        self.order.iter().copied().find(worth)
+    }
+
+    fn take(&mut self, candidate: usize, said: Presence) {
+        self.answers[candidate] = match said {
+            Presence::Absent => Answer::Absent,
+            Presence::Unknown => Answer::Silent,
+            Presence::Present => Answer::Found,
+        };
+        if said == Presence::Present && self.holder.is_none() {
+            self.holder = Some(Arc::clone(&self.plan.candidates[candidate].node));
+        }
+    }
+
+    /// Whether no further answer is needed.
+    fn is_over(&self, may_replace: bool) -> bool {
+        self.is_empty || self.holder.is_some() || self.is_proven(may_replace)
+    }
+
+    fn is_proven(&self, may_replace: bool) -> bool {
+        let plan = &self.plan;
+        proof::is_absent(
+            &plan.candidates,
+            &self.answers,
+            plan.is_changing,
+            may_replace,
+        )
+    }
+}
