@@ -153,9 +153,10 @@ pub(crate) async fn find(
     size: Option<u64>,
 ) -> zimcache_link::Result<Option<Source>> {
     let is_large = size.is_some_and(|size| size > SMALL_BYTES);
-    let hedge = match is_large {
-        true => shared.config.timing.hedge_large,
-        false => shared.latency.hedge_after(),
+    let hedge = if is_large {
+        shared.config.timing.hedge_large
+    } else {
+        shared.latency.hedge_after()
     };
     let mut findings = search(shared, Wanted { key, range, hedge }).await?;
     let Some(hit) = findings.hits.pop() else {

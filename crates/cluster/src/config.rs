@@ -68,7 +68,7 @@ impl Default for Timing {
             hedge_find: Duration::from_millis(100),
             answer: Duration::from_secs(5),
             pull: Duration::from_secs(3),
-            upload: Duration::from_secs(60),
+            upload: Duration::from_mins(1),
             manage: Duration::from_hours(6),
             poll: Duration::from_millis(500),
         }
@@ -111,7 +111,7 @@ impl Default for Config {
             durable_tier: false,
             ram_bytes: 256 << 20,
             ram_item_bytes: 128 << 10,
-            ram_lifetime: Duration::from_secs(60),
+            ram_lifetime: Duration::from_mins(1),
             kept_bytes: 1 << 20,
             window_bytes: 512 << 10,
             strikes: 3,

@@ -96,11 +96,11 @@ impl Flights {
         size: Option<u64>,
     ) -> (Arc<Flight>, Place) {
         let mut flights = self.0.lock();
-        if let Some(flight) = flights.get(key).and_then(Weak::upgrade) {
-            if let Some(place) = flight.buffer.join() {
-                count(&shared.counts.joined);
-                return (flight, place);
-            }
+        let flying = flights.get(key).and_then(Weak::upgrade);
+        let joined = flying.and_then(|flight| flight.buffer.join().map(|place| (flight, place)));
+        if let Some(joined) = joined {
+            count(&shared.counts.joined);
+            return joined;
         }
         let flight = Arc::new(Flight {
             stage: watch::Sender::new(Stage::Looking),
@@ -251,7 +251,7 @@ impl ChunkStream for Follower {
 impl Follower {
     /// The rest of the blob, by a read of its own.
     fn look_for_the_rest(&self) -> Alone {
-        self.flight.buffer.leave(&self.place);
+        self.place.leave();
         let (shared, key) = (Arc::clone(&self.shared), self.key.clone());
         let range = ByteRange::From {
             first: self.position,
@@ -280,11 +280,5 @@ impl Follower {
             Some(Alone::Reading(reader)) => reader.poll_chunk(cx),
             _ => Poll::Ready(None),
         }
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.flight.buffer.leave(&self.place);
     }
 }

@@ -64,9 +64,12 @@ struct Item {
     is_empty: bool,
 }
 
-/// What a node was asked: items and the node's number in the plan of each.
+/// Items that a node is asked for, and the node's number in the plan of each.
+type Asked = Vec<(usize, usize)>;
+
+/// What a node was asked.
 struct Question {
-    items: Vec<(usize, usize)>,
+    items: Asked,
     /// The next owner was asked as well.
     is_doubled: bool,
     is_answered: bool,
@@ -130,7 +133,7 @@ impl<'a> Inquiry<'a> {
 
     /// Asks the next candidate of each item, in one question to each node.
     fn ask_next(&mut self, items: Vec<usize>) {
-        let mut by_node: BTreeMap<Box<str>, (Arc<Node>, Vec<(usize, usize)>)> = BTreeMap::new();
+        let mut by_node: BTreeMap<Box<str>, (Arc<Node>, Asked)> = BTreeMap::new();
         for number in items {
             let item = &mut self.items[number];
             let Some(next) = item.next() else { continue };
@@ -147,7 +150,7 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    fn ask(&mut self, node: &Arc<Node>, items: Vec<(usize, usize)>) {
+    fn ask(&mut self, node: &Arc<Node>, items: Asked) {
         let asked = || items.iter().map(|(number, _)| &self.items[*number]);
         let find = Find {
             epoch: self.view.epoch(),
@@ -166,10 +169,12 @@ impl<'a> Inquiry<'a> {
         let node = Arc::clone(node);
         self.calls.push(Box::pin(async move {
             let said = node.call(limit, node.peer.find(find)).await;
-            let fits = |said: &Vec<Presence>| said.len() == count;
-            let said = said.and_then(|said| match fits(&said) {
-                true => Ok(said),
-                false => Err(node.unreachable("it answered another question")),
+            let said = said.and_then(|said| {
+                if said.len() == count {
+                    Ok(said)
+                } else {
+                    Err(node.unreachable("it answered another question"))
+                }
             });
             Event::Answer(question, said)
         }));

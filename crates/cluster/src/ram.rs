@@ -127,7 +127,7 @@ mod tests {
         Ram::new(&Config {
             ram_bytes: bytes,
             ram_item_bytes: 10,
-            ram_lifetime: Duration::from_secs(60),
+            ram_lifetime: Duration::from_mins(1),
             ..Config::default()
         })
     }
@@ -145,7 +145,7 @@ mod tests {
         ram.keep(ram.mark(), &own, &BODY);
         assert_eq!(ram.get(&own), Some(BODY));
         assert_eq!(ram.get(&key("other", b"body")), None);
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert_eq!(ram.get(&own), None);
     }
 

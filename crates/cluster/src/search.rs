@@ -106,7 +106,9 @@ impl<'a> Search<'a> {
                 Some((number, said)) = asking.next() => self.take(number, said)?,
                 () = sleep_until(hedge_at), if next.is_some() => {
                     count(&self.shared.counts.hedges);
-                    next.into_iter().for_each(|number| self.start(number, &mut asking));
+                    if let Some(number) = next {
+                        self.start(number, &mut asking);
+                    }
                     hedge_at = Instant::now() + self.wanted.hedge;
                 }
                 () = sleep_until(self.started + GRACE), if !self.is_late() => {}
@@ -143,12 +145,11 @@ impl<'a> Search<'a> {
                 self.findings.hits.push(*hit);
                 Answer::Found
             }
-            Err(error @ Error::StaleRing { .. }) => return Err(error),
-            Err(error) if is_of_the_node(&error) => {
+            Err(error) if ends_the_search(&error) => return Err(error),
+            Err(error) => {
                 tracing::debug!(%error, "a read goes on with another node");
                 Answer::Silent
             }
-            Err(error) => return Err(error),
         };
         Ok(())
     }
@@ -264,13 +265,17 @@ impl<'a> Search<'a> {
                     self.findings.is_not_in_tier = true;
                     return Ok(());
                 }
-                Err(error) if !is_of_the_node(&error) => return Err(error),
-                Err(error @ Error::StaleRing { .. }) => return Err(error),
+                Err(error) if ends_the_search(&error) => return Err(error),
                 Ok(Said::No(_)) | Err(_) => {}
             }
         }
         Ok(())
     }
+}
+
+/// Whether a failure is not one of the node: of the request, or of our ring, which is too old.
+const fn ends_the_search(error: &Error) -> bool {
+    matches!(error, Error::StaleRing { .. }) || !is_of_the_node(error)
 }
 
 /// The role of a candidate in one of the placements.

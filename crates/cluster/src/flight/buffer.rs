@@ -153,15 +153,11 @@ impl Buffer {
         self.changed.notify_waiters();
         Poll::Ready(Taken::Chunk(chunk))
     }
-
-    /// A reader goes.
-    pub(super) fn leave(&self, place: &Place) {
-        place.leave();
-    }
 }
 
 impl Place {
-    fn leave(&self) {
+    /// Its reader takes no more.
+    pub(super) fn leave(&self) {
         self.state.lock().readers.remove(&self.number);
         self.changed.notify_waiters();
     }

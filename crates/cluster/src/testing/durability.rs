@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use zimcache_ring::{Change, Document, Member};
-use zimcache_store::RecordKey;
+use zimcache_store::{CreateOptions, RecordKey};
 use zimcache_types::Code;
 
 use super::{
@@ -33,7 +33,9 @@ async fn local_is_acknowledged_by_one_owner_with_a_hint_and_needs_an_owner() {
     let (gateway, body) = (rig.gateway_with(1, config), body(1000, 1));
     let key = blob_key(&body);
     let (owners, stand_ins) = rig.places(&key);
-    stand_ins.iter().for_each(|node| node.set(Fault::Down));
+    for node in &stand_ins {
+        node.set(Fault::Down);
+    }
     owners[1].set(Fault::Slow(Duration::from_secs(1)));
     let start = tokio::time::Instant::now();
     gateway.put(&body).await.unwrap();
@@ -46,8 +48,12 @@ async fn local_is_acknowledged_by_one_owner_with_a_hint_and_needs_an_owner() {
     rig.deliver_hints();
     assert!(owners[1].has(&key));
 
-    owners.iter().for_each(|owner| owner.set(Fault::Down));
-    stand_ins.iter().for_each(|node| node.set(Fault::None));
+    for owner in &owners {
+        owner.set(Fault::Down);
+    }
+    for node in &stand_ins {
+        node.set(Fault::None);
+    }
     let refusal = gateway.put(&body).await.unwrap_err();
     assert_eq!(refusal.code(), Code::Unavailable);
 }
@@ -205,7 +211,7 @@ async fn an_acknowledgement_is_judged_by_the_ring_at_its_end() {
     for seed in 0..30 {
         let body = body(500, seed);
         let mut writer = {
-            let options = Default::default();
+            let options = CreateOptions::default();
             let (team, digest) = (super::harness::team(), super::harness::sha(&body));
             gateway.blobs.create(&team, &digest, options).await.unwrap()
         };

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use zimcache_store::{Precondition, RecordHead, RecordKey, RecordOptions, Version};
+use zimcache_store::{Pins, Precondition, RecordHead, RecordKey, RecordOptions, Version};
 use zimcache_types::{Code, EntryKind, ManualClock, Timestamp};
 
 use super::{
@@ -51,7 +51,7 @@ async fn a_version_from_the_far_future_stops_the_put_and_not_the_clock() {
         let mut state = owner.state.lock();
         state
             .records
-            .put(&key("key"), head.clone(), ONE, &options, Default::default())
+            .put(&key("key"), head.clone(), ONE, &options, Pins::default())
             .unwrap();
     }
     assert_eq!(
@@ -138,7 +138,9 @@ async fn stand_ins_alone_do_not_bring_back_what_owners_may_know_to_be_deleted() 
     owners[1].set(Fault::None);
     tokio::time::sleep(Duration::from_secs(1)).await;
     gateway.entries.delete(&entry("key")).await.unwrap();
-    owners.iter().for_each(|owner| owner.set(Fault::Down));
+    for owner in &owners {
+        owner.set(Fault::Down);
+    }
     let refusal = gateway.get_entry("key").await.unwrap_err();
     assert_eq!(refusal.code(), Code::Unavailable);
 }

@@ -265,14 +265,13 @@ impl Peer for Fake {
         self.arrive(Some(read.epoch)).await?;
         let this = self.net.lock().get(&self.id).cloned();
         let mut state = self.state.lock();
-        if read.fill {
-            if let Some(value) = state.tier.get(&read.key).cloned() {
-                let options = zimcache_store::RecordOptions::default();
-                let head = zimcache_store::RecordHead::default();
-                state
-                    .records
-                    .put(&read.key, head, value, &options, Pins::default())?;
-            }
+        let filled = state.tier.get(&read.key).filter(|_| read.fill).cloned();
+        if let Some(value) = filled {
+            let options = zimcache_store::RecordOptions::default();
+            let head = zimcache_store::RecordHead::default();
+            state
+                .records
+                .put(&read.key, head, value, &options, Pins::default())?;
         }
         let chunk = state.chunk;
         state.dirty_for = state.dirty_for.saturating_sub(1);

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use zimcache_link::Peer;
 use zimcache_ring::{Document, Member, Ring, RingKey};
 use zimcache_store::{
-    ByteRange, CreateOptions, EntryMeta, Precondition, RecordKey, RecordKind, Result,
+    ByteRange, CreateOptions, EntryMeta, Pins, Precondition, RecordKey, RecordKind, Result,
 };
 use zimcache_types::{
     Clock, Digest, EntryKey, EntryKind, Function, ManualClock, Namespace, Timestamp,
@@ -129,17 +129,14 @@ impl Rig {
                 let mut others = owners.filter(|node| node.id != holder.id);
                 let delivered = others.all(|owner| {
                     let copy = Some(record.clone());
-                    works(&owner)
-                        && owner
-                            .state
-                            .lock()
-                            .records
-                            .pull(&key, copy, Default::default())
+                    works(&owner) && owner.state.lock().records.pull(&key, copy, Pins::default())
                 });
                 if delivered {
                     let mut state = holder.state.lock();
                     let held = state.records.held.get_mut(&key);
-                    held.into_iter().for_each(|held| held.pins.hint = false);
+                    if let Some(held) = held {
+                        held.pins.hint = false;
+                    }
                 }
             }
         }
@@ -155,7 +152,7 @@ impl Rig {
                     node.state
                         .lock()
                         .records
-                        .pull(&key, Some(record), Default::default());
+                        .pull(&key, Some(record), Pins::default());
                 }
             }
         }

@@ -227,7 +227,7 @@ async fn small_blobs_come_from_ram_until_they_are_deleted_here_or_a_minute_has_p
         .missing(&team(), &[sha(&two)], zimcache_store::Touch::Use)
         .await;
     assert_eq!(missing.unwrap(), [true], "look-ups never ask it");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(here.get(&two).await.unwrap(), None);
 }
 

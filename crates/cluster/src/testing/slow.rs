@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use zimcache_store::Touch;
+use zimcache_store::{CreateOptions, Touch};
 
 use super::{
     fake::Fault,
@@ -83,7 +83,7 @@ async fn a_node_that_stops_before_its_acknowledgement_is_replaced() {
     let owners = rig.places(&blob_key(&body)).0;
     let mut writer = gateway
         .blobs
-        .create(&team(), &sha(&body), Default::default())
+        .create(&team(), &sha(&body), CreateOptions::default())
         .await
         .unwrap();
     writer.write(body.clone()).await.unwrap();

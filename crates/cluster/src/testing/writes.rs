@@ -127,19 +127,18 @@ async fn nothing_is_acknowledged_on_one_node_alone() {
         let (owners, stand_ins) = rig.places(&key);
         owners[0].set(Fault::Down);
         stand_ins[0].set(fault);
-        match rig.gateway().put(&body).await {
-            Err(refusal) => assert_eq!(refusal.code(), Code::Unavailable, "{fault:?} {size}"),
-            // Its bodies or its acknowledgements are lost, but what it is told to fetch arrives.
-            Ok(_) => {
-                let is_dead = matches!(
-                    fault,
-                    Fault::Down | Fault::Hang | Fault::Slow(_) | Fault::Full
-                );
-                assert!(!is_dead, "{fault:?} {size}");
-                assert_eq!(rig.holders(&key).len(), 2, "{fault:?} {size}");
-                assert!(rig.is_hinted_everywhere(&key), "{fault:?} {size}");
-            }
+        if let Err(refusal) = rig.gateway().put(&body).await {
+            assert_eq!(refusal.code(), Code::Unavailable, "{fault:?} {size}");
+            continue;
         }
+        // Its bodies or its acknowledgements are lost, but what it is told to fetch arrives.
+        let is_dead = matches!(
+            fault,
+            Fault::Down | Fault::Hang | Fault::Slow(_) | Fault::Full
+        );
+        assert!(!is_dead, "{fault:?} {size}");
+        assert_eq!(rig.holders(&key).len(), 2, "{fault:?} {size}");
+        assert!(rig.is_hinted_everywhere(&key), "{fault:?} {size}");
     }
 }
 
@@ -148,7 +147,9 @@ async fn nothing_is_acknowledged_on_stand_ins_alone() {
     let rig = Rig::new(2, &NODES);
     let (gateway, body) = (rig.gateway(), body(1000, 5));
     let owners = rig.places(&blob_key(&body)).0;
-    owners.iter().for_each(|owner| owner.set(Fault::Down));
+    for owner in &owners {
+        owner.set(Fault::Down);
+    }
     assert_eq!(refusal(&gateway, &body).await, Code::Unavailable);
     owners[1].set(Fault::None);
     tokio::time::sleep(Duration::from_secs(2)).await;

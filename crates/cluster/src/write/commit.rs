@@ -93,10 +93,10 @@ impl Fan {
                 }
                 Some(Err(error)) => {
                     node.note::<()>(&Err(error.clone()));
-                    failure = worse(failure, error);
+                    failure = Some(worse(failure, error));
                 }
                 None if how.is_first_enough => {}
-                None => failure = worse(failure, late_strike(&node)),
+                None => failure = Some(worse(failure, late_strike(&node))),
             }
         }
         match failure {
@@ -107,10 +107,10 @@ impl Fan {
 }
 
 /// Of two failures the one that tells the caller more.
-fn worse(one: Option<Error>, other: Error) -> Option<Error> {
+fn worse(one: Option<Error>, other: Error) -> Error {
     match one {
-        Some(one) if !is_of_the_node(&one) => Some(one),
-        _ => Some(other),
+        Some(one) if !is_of_the_node(&one) => one,
+        _ => other,
     }
 }
 
