@@ -1,6 +1,6 @@
 //! Blobs survive any single fault during their write, on two nodes, with hints exactly where an owner was missed.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use zimcache_store::CreateOptions;
 use zimcache_types::Code;
@@ -96,6 +96,21 @@ async fn a_write_survives_any_fault_of_one_owner_on_two_nodes() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_is_known_to_be_needed_is_durable_together_with_the_copy() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, body) = (rig.gateway(), body(1000, 13));
+    let key = blob_key(&body);
+    rig.places(&key).0[0].set(Fault::Down);
+    gateway.put(&body).await.unwrap();
+    assert!(rig.is_hinted_everywhere(&key));
+    let pulls = rig
+        .nodes()
+        .into_iter()
+        .map(|node| node.pulls.load(Ordering::Relaxed));
+    assert_eq!(pulls.sum::<u64>(), 0, "nothing was added afterwards");
 }
 
 #[tokio::test(start_paused = true)]
