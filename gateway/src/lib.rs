@@ -163,9 +163,12 @@ impl Gateway {
 
     /// Puts another policy in force, at once and whole; requests under way keep the one they began with, and callers
     /// what they have used up of their limits.
+    ///
+    /// Limits that are shared through Redis start a task: then call it on a runtime.
     pub fn set_policy(&self, policy: Policy) {
         let before = self.0.policy.load();
-        self.0.policy.store(Arc::new(before.followed_by(policy)));
+        let next = before.followed_by(policy, &self.0.metrics);
+        self.0.policy.store(Arc::new(next));
     }
 
     /// Signs the URLs that are handed out with this key from now on. Until then it is one that dies with the process,

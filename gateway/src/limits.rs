@@ -1,12 +1,19 @@
 //! How many requests are answered: in all, per client address, per token and per kind of request.
 //!
 //! A request asks from the inside out (its caller, its kind, everybody), so that a caller who is over its own limit
-//! takes nothing from others. Buckets live in one bounded table; the longest idle are forgotten first, which gives
-//! them a full bucket. Not here: buckets (`bucket`), how a refusal looks (each dialect's `refuse`). Invariants: nothing
-//! waits and nothing is locked for longer than a look into the table; a new policy keeps the buckets.
+//! takes nothing from others. Where a Redis is configured, all gateways keep to one limit together: `lease` is what this
+//! one holds of it, `link` what a decision sees, `rounds` the task that leases, `script` its words with Redis. Not here:
+//! buckets (`bucket`), the table of callers (`caller`), how a refusal looks (each dialect's `refuse`). Invariants:
+//! nothing waits, for Redis least of all, and nothing is locked for longer than a look into the table; a new policy
+//! keeps the buckets.
 
 mod bucket;
+mod caller;
 mod conduct;
+mod lease;
+mod link;
+mod rounds;
+mod script;
 
 use std::{
     net::IpAddr,
@@ -16,15 +23,15 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
-use quick_cache::sync::Cache;
 use zimcache_config::LimitsConfig;
 use zimcache_types::{Clock, SystemClock};
 
 use self::{
     bucket::{Bucket, Pace, Standing},
-    conduct::Conduct,
+    caller::{Caller, Key, Layer, Memory, Name},
+    link::Link,
 };
-use crate::{Error, error::Result};
+use crate::{Error, error::Result, metrics::SharedLimits};
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -34,7 +41,7 @@ const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining")
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// What a request is for, as far as limits care.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// Looks something up in the cache.
     Read,
@@ -55,62 +62,6 @@ impl Class {
     }
 }
 
-/// Who is counted. An IPv6 customer has a whole /64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
-    V4(u32),
-    V6(u64),
-    Unix,
-    Token(u64),
-}
-
-impl Key {
-    fn of(address: Option<IpAddr>) -> Key {
-        match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => Key::V4(address.to_bits()),
-            Some(IpAddr::V6(address)) => Key::V6((address.to_bits() >> 64) as u64),
-            None => Key::Unix,
-        }
-    }
-}
-
-/// What is remembered of one caller.
-#[derive(Debug, Default)]
-struct Caller {
-    all: Bucket,
-    reads: Bucket,
-    writes: Bucket,
-    pages: Bucket,
-    conduct: Conduct,
-}
-
-/// What outlives a change of the limits.
-#[derive(Debug)]
-struct Memory {
-    callers: Cache<Key, Arc<Caller>>,
-    most: usize,
-    everybody: Bucket,
-    started: Instant,
-}
-
-impl Memory {
-    fn new(most: usize) -> Memory {
-        Memory {
-            callers: Cache::new(most),
-            most,
-            everybody: Bucket::default(),
-            started: Instant::now(),
-        }
-    }
-
-    fn caller(&self, key: Key) -> Arc<Caller> {
-        let found = self
-            .callers
-            .get_or_insert_with(&key, || Ok::<_, ()>(Arc::default()));
-        found.unwrap_or_default()
-    }
-}
-
 /// The limits in force, and everybody's buckets.
 #[derive(Debug)]
 pub(crate) struct Limiter {
@@ -122,17 +73,37 @@ pub(crate) struct Limiter {
     pages: Option<Pace>,
     reputation: bool,
     memory: Arc<Memory>,
+    /// Absent: this server counts for itself.
+    link: Option<Arc<Link>>,
 }
 
 impl Limiter {
-    /// The limits of these settings with the buckets of the limits before; `None` when there are no limits.
-    pub(crate) fn new(config: &LimitsConfig, before: Option<&Limiter>) -> Option<Limiter> {
+    /// The limits of these settings with the buckets of the limits before; `None` when there are no limits. `figures`
+    /// are asked for when limits are shared: then call it on a runtime.
+    pub(crate) fn new(
+        config: &LimitsConfig,
+        before: Option<&Limiter>,
+        figures: impl FnOnce() -> SharedLimits,
+    ) -> Option<Limiter> {
         if !config.any() {
             return None;
         }
         let kept = before.map(|limiter| &limiter.memory);
-        let kept = kept.filter(|memory| memory.most == config.max_callers);
-        let memory = kept.map_or_else(|| Arc::new(Memory::new(config.max_callers)), Arc::clone);
+        let memory = kept
+            .filter(|memory| memory.most == config.max_callers)
+            .cloned()
+            .unwrap_or_else(|| {
+                let before = kept.map(AsRef::as_ref);
+                Arc::new(Memory::new(config.max_callers, before))
+            });
+        let link = config.redis.as_ref().map(|url| {
+            let link = before.and_then(|limiter| limiter.link.as_ref());
+            let same = link.filter(|link| link.url() == url).cloned();
+            same.unwrap_or_else(|| {
+                let begin = (memory.started, memory.most);
+                Arc::new(Link::start(url, begin, figures()))
+            })
+        });
         Some(Limiter {
             global: config.global.map(Pace::from),
             per_address: config.per_address.map(Pace::from),
@@ -142,15 +113,18 @@ impl Limiter {
             pages: config.pages.map(Pace::from),
             reputation: config.reputation,
             memory,
+            link,
         })
     }
 
     /// A request of this address begins.
     pub(crate) fn meet(&self, address: Option<IpAddr>, at: Instant) -> Admission<'_> {
         let now = at.saturating_duration_since(self.memory.started);
+        let key = Key::of(address);
         Admission {
             limiter: self,
-            caller: self.memory.caller(Key::of(address)),
+            key,
+            caller: self.memory.caller(key),
             token: OnceLock::new(),
             now: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             tightest: Mutex::default(),
@@ -170,6 +144,7 @@ impl Limiter {
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     limiter: &'a Limiter,
+    key: Key,
     caller: Arc<Caller>,
     token: OnceLock<Arc<Caller>>,
     now: u64,
@@ -182,16 +157,14 @@ impl Admission<'_> {
     /// # Errors
     /// [`Error::RateLimited`].
     pub(crate) fn pass(&self, class: Class) -> Result<()> {
-        let (limiter, caller) = (self.limiter, &self.caller);
-        let of_class = match class {
-            Class::Read => &caller.reads,
-            Class::Write => &caller.writes,
-            Class::Page => &caller.pages,
+        let limiter = self.limiter;
+        let (own, of_class) = (limiter.per_address, limiter.of_class(class));
+        self.take(self.key, &self.caller, Layer::All, own)?;
+        self.take(self.key, &self.caller, Layer::Of(class), of_class)?;
+        let Some(pace) = limiter.global else {
+            return Ok(());
         };
-        let share = self.share(caller);
-        self.take(&caller.all, limiter.per_address, share)?;
-        self.take(of_class, limiter.of_class(class), share)?;
-        self.take(&limiter.memory.everybody, limiter.global, 1.0)
+        self.judge(Name::Everybody, &limiter.memory.everybody, pace)
     }
 
     /// Passes the limit of a token, once it is known.
@@ -202,9 +175,10 @@ impl Admission<'_> {
         if self.limiter.per_token.is_none() {
             return Ok(());
         }
-        let caller = self.limiter.memory.caller(Key::Token(key));
+        let key = Key::Token(key);
+        let caller = self.limiter.memory.caller(key);
         let caller = self.token.get_or_init(|| caller);
-        self.take(&caller.all, self.limiter.per_token, self.share(caller))
+        self.take(key, caller, Layer::All, self.limiter.per_token)
     }
 
     fn share(&self, caller: &Caller) -> f64 {
@@ -215,16 +189,24 @@ impl Admission<'_> {
         }
     }
 
-    fn take(&self, bucket: &Bucket, pace: Option<Pace>, share: f64) -> Result<()> {
+    fn take(&self, key: Key, caller: &Caller, layer: Layer, pace: Option<Pace>) -> Result<()> {
         let Some(pace) = pace else {
             return Ok(());
         };
+        let share = self.share(caller);
         let pace = if share < 1.0 {
             pace.slowed_to(share)
         } else {
             pace
         };
-        let standing = bucket.take(pace, self.now);
+        self.judge(Name::Caller(key, layer), caller.bucket(layer), pace)
+    }
+
+    fn judge(&self, name: Name, bucket: &Bucket, pace: Pace) -> Result<()> {
+        let standing = match &self.limiter.link {
+            Some(link) => link.take(name, bucket, pace, self.now),
+            None => bucket.take(pace, self.now),
+        };
         let mut tightest = self.tightest.lock();
         if tightest.is_none_or(|other| {
             standing.remaining < other.remaining || standing.refused_for.is_some()

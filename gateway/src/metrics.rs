@@ -5,17 +5,22 @@
 //! labels are the closed sets [`Dialect`], [`Verb`] and [`Outcome`], and a bounded number of namespaces
 //! (`namespaces`).
 
+mod limits;
 mod namespaces;
 mod seeds;
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use zimcache_store::StoreAdmin;
 use zimcache_telemetry::metrics::{Counter, Gauge, LatencyHistogram, Registry};
 use zimcache_types::Namespace;
 
+pub(crate) use self::limits::{LeaseFailure, SharedLimits};
 pub(crate) use self::namespaces::{Counts, Namespaces, OTHER};
 use self::store::{STORE_FIGURES, store_values};
 use crate::protocol::Dialect;
@@ -157,6 +162,7 @@ impl Ended<'_> {
 pub(crate) struct Metrics {
     registry: Registry,
     admin: Arc<dyn StoreAdmin>,
+    shared_limits: OnceLock<SharedLimits>,
     pub(crate) namespaces: Namespaces,
     dialects: Vec<PerDialect>,
     pub(crate) traffic: Traffic,
@@ -195,6 +201,7 @@ impl Metrics {
             connections: open,
             registry,
             admin,
+            shared_limits: OnceLock::new(),
             namespaces: Namespaces::default(),
         }
     }
@@ -228,6 +235,12 @@ impl Metrics {
             requests: requests.sum(),
             counts: self.by_dialect().map(|(_, counts)| counts).sum(),
         }
+    }
+
+    /// Figures of limits that are shared; on the page from the first call on.
+    pub(crate) fn shared_limits(&self) -> SharedLimits {
+        let figures = || SharedLimits::new(&self.registry);
+        self.shared_limits.get_or_init(figures).clone()
     }
 
     /// The page for Prometheus.

@@ -10,7 +10,7 @@ use zimcache_config::{AssetsConfig, LimitsConfig, Namespaces, namespaces::ANY};
 use zimcache_store::Retention;
 use zimcache_types::Namespace;
 
-use crate::limits::Limiter;
+use crate::{limits::Limiter, metrics::Metrics};
 
 /// Who may do what, and how much of it.
 #[derive(Debug)]
@@ -56,9 +56,10 @@ pub(crate) struct InForce {
 
 impl InForce {
     /// The next policy in force. What callers have used up stays used up.
-    pub(crate) fn followed_by(&self, policy: Policy) -> InForce {
+    pub(crate) fn followed_by(&self, policy: Policy, metrics: &Metrics) -> InForce {
+        let figures = || metrics.shared_limits();
         InForce {
-            limiter: Limiter::new(&policy.limits, self.limiter.as_ref()),
+            limiter: Limiter::new(&policy.limits, self.limiter.as_ref(), figures),
             policy: Arc::new(policy),
         }
     }

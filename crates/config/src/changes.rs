@@ -38,6 +38,9 @@ impl Changes {
         if old.auth.token != new.auth.token {
             names.insert("auth.token".to_owned());
         }
+        if old.limits.redis != new.limits.redis {
+            names.insert("limits.redis".to_owned());
+        }
         let (live, restart) = names.into_iter().partition(|name| is_live(name));
         Changes { live, restart }
     }
@@ -108,5 +111,11 @@ mod tests {
         new.auth.token = Some(Value::String("new secret".to_owned()).try_into().unwrap());
         let changes = Changes::between(&old, &new);
         assert_eq!(changes.live, ["auth.token"]);
+        new.auth.token = None;
+        new.limits.redis = "redis://:a@host".parse().ok();
+        let mut other = new.clone();
+        other.limits.redis = "redis://:b@host".parse().ok();
+        let changes = Changes::between(&new, &other);
+        assert_eq!(changes.live, ["limits.redis"], "only the password differs");
     }
 }

@@ -1,7 +1,7 @@
 //! Settings of the rate limits. None is set by default.
 
 use crate::{
-    Rate,
+    Rate, RedisUrl,
     field::settings,
     problem::{Checks, Problems},
 };
@@ -33,6 +33,11 @@ settings! {
         /// Most callers remembered; beyond, those longest idle are forgotten.
         max_callers: usize = 100_000,
             accepts "a number from 1000 to 10000000";
+        /// Redis through which several gateways keep to one limit together; absent, each server counts for itself.
+        /// Its passwords are never printed. It serves limits alone: without it each gateway keeps to its share.
+        redis: Option<RedisUrl> = None,
+            accepts "redis://[user[:password]@]host[:port][/database], rediss://… with TLS, redis+unix:///path, or \
+redis+sentinel://host[:port],…/master", flag "--redis-url";
     }
 }
 

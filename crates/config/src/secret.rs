@@ -12,6 +12,10 @@ const HIDDEN: &str = "(hidden)";
 pub struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
     /// The secret itself; do not log it.
     pub fn reveal(&self) -> &str {
         &self.0

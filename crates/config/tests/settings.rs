@@ -381,6 +381,7 @@ fn full_limits() -> LimitsConfig {
         reads: Some(rate),
         writes: Some(rate),
         pages: Some(rate),
+        redis: "redis://host".parse().ok(),
         ..LimitsConfig::default()
     }
 }

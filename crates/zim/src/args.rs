@@ -178,6 +178,8 @@ pub(crate) struct ServeArgs {
     limit_per_address: Option<String>,
     #[arg(long, value_name = "RATE", help = about("--limit-per-token"))]
     limit_per_token: Option<String>,
+    #[arg(long, value_name = "URL", help = about("--redis-url"))]
+    redis_url: Option<String>,
     #[arg(long, value_name = "URL", help = about("--fetch-from"))]
     fetch_from: Vec<String>,
     #[arg(long, value_name = "LEVEL", help = about("--log-level"))]
@@ -222,6 +224,7 @@ impl ServeArgs {
             ("--limit-global", self.limit_global.clone()),
             ("--limit-per-address", self.limit_per_address.clone()),
             ("--limit-per-token", self.limit_per_token.clone()),
+            ("--redis-url", self.redis_url.clone()),
             ("--fetch-from", list(&self.fetch_from)),
             ("--log-level", self.log_level.clone()),
             ("--log-format", self.log_format.clone()),

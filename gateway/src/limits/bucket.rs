@@ -14,6 +14,9 @@ use zimcache_config::Rate;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// How long tokens are leased for where gateways share a limit, and for how long a batch lasts, in nanoseconds.
+pub(super) const LEASE: u64 = NANOS_PER_SECOND / 10;
+
 /// How fast a bucket fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
@@ -30,6 +33,38 @@ impl Pace {
         Pace {
             interval: u64::try_from(slowed.as_nanos()).unwrap_or(u64::MAX),
             ..self
+        }
+    }
+
+    /// This gateway's share of the bucket. As long in time, so that a bucket keeps how full it is.
+    pub(super) fn shared_by(self, gateways: u32) -> Pace {
+        let gateways = gateways.max(1);
+        Pace {
+            interval: self.interval.saturating_mul(u64::from(gateways)),
+            burst: (self.burst / gateways).max(1),
+        }
+    }
+
+    /// Tokens that come back during a lease: a batch.
+    pub(super) fn in_a_lease(self) -> u32 {
+        u32::try_from(LEASE / self.interval).map_or(u32::MAX, |tokens| tokens.max(1))
+    }
+
+    pub(super) fn interval(self) -> u64 {
+        self.interval
+    }
+
+    pub(super) fn burst(self) -> u32 {
+        self.burst
+    }
+}
+
+impl Default for Pace {
+    /// One token a second: for a bucket that nobody has asked yet.
+    fn default() -> Pace {
+        Pace {
+            interval: NANOS_PER_SECOND,
+            burst: 1,
         }
     }
 }
@@ -86,6 +121,12 @@ impl Bucket {
             full_in: full_at - now,
             refused_for,
         }
+    }
+
+    /// Tokens that were taken at this pace and have not come back.
+    pub(super) fn missing(&self, pace: Pace, now: u64) -> u32 {
+        let missing = self.0.load(Ordering::Relaxed).saturating_sub(now) / pace.interval;
+        u32::try_from(missing).map_or(pace.burst, |missing| missing.min(pace.burst))
     }
 }
 

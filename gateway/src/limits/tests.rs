@@ -4,10 +4,15 @@ use std::net::Ipv6Addr;
 
 use super::*;
 
+/// A limiter that shares nothing.
+fn alone(config: &LimitsConfig, before: Option<&Limiter>) -> Option<Limiter> {
+    Limiter::new(config, before, || unreachable!("nothing is shared"))
+}
+
 fn limiter(change: impl FnOnce(&mut LimitsConfig)) -> Limiter {
     let mut config = LimitsConfig::default();
     change(&mut config);
-    Limiter::new(&config, None).unwrap()
+    alone(&config, None).unwrap()
 }
 
 fn rate(text: &str) -> Option<zimcache_config::Rate> {
@@ -31,7 +36,7 @@ fn resident() -> u64 {
 
 #[test]
 fn without_a_rate_there_is_no_limiter() {
-    assert!(Limiter::new(&LimitsConfig::default(), None).is_none());
+    assert!(alone(&LimitsConfig::default(), None).is_none());
 }
 
 #[test]
@@ -106,16 +111,16 @@ fn a_new_policy_keeps_the_buckets() {
         per_address: rate("2/h"),
         ..LimitsConfig::default()
     };
-    let first = Limiter::new(&config, None).unwrap();
+    let first = alone(&config, None).unwrap();
     assert!(passes(&first, v4(1), Class::Read) && passes(&first, v4(1), Class::Read));
-    let same = Limiter::new(&config, Some(&first)).unwrap();
+    let same = alone(&config, Some(&first)).unwrap();
     assert!(!passes(&same, v4(1), Class::Read));
     config.per_address = rate("2/h burst 3");
-    let wider = Limiter::new(&config, Some(&same)).unwrap();
+    let wider = alone(&config, Some(&same)).unwrap();
     assert!(passes(&wider, v4(1), Class::Read), "one token more");
     assert!(!passes(&wider, v4(1), Class::Read), "and no full bucket");
     config.max_callers = 1_000;
-    let smaller = Limiter::new(&config, Some(&wider)).unwrap();
+    let smaller = alone(&config, Some(&wider)).unwrap();
     assert!(passes(&smaller, v4(1), Class::Read));
 }
 

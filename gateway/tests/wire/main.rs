@@ -40,9 +40,13 @@ mod page;
 #[cfg(test)]
 mod polykit;
 #[cfg(test)]
+mod redis_server;
+#[cfg(test)]
 mod secret;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod shared_limits;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

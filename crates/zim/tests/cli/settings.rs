@@ -39,6 +39,31 @@ fn print_config_prints_a_file_that_means_the_same() {
 }
 
 #[test]
+fn passwords_in_the_url_of_redis_are_printed_nowhere() {
+    let url = "redis://cache:s3cret@host:7000";
+    let given: [(&[&str], &str); 2] = [(&["--redis-url", url], ""), (&[], url)];
+    for (flags, variable) in given {
+        let mut command = zim(&["cache", "serve", "--print-config"]);
+        command.args(flags);
+        command.env("ZIMCACHE_SERVE__LIMITS__REDIS", variable);
+        let printed = ended(&mut command).out;
+        assert!(
+            printed.contains("redis = \"redis://cache:***@host:7000/0\""),
+            "{printed}"
+        );
+    }
+    let bad = ["--redis-url", "redis//:s3cret@host"];
+    let told = ended(zim(&["cache", "serve", "--check"]).args(bad));
+    assert_eq!(told.code, 2);
+    assert!(
+        told.err.contains("limits.redis (--redis-url)"),
+        "{}",
+        told.err
+    );
+    assert!(!told.err.contains("s3cret"), "{}", told.err);
+}
+
+#[test]
 fn layers_reach_the_server_in_their_order() {
     let folder = Folder::new();
     let file = folder.path().join("zim.toml");
