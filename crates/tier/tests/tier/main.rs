@@ -1,0 +1,16 @@
+//! The durable tier against a real S3 server (versitygw) and against answers made up by a stub.
+//!
+//! Every test starts its own server on a free port of 127.0.0.1 and stops it by its pid. Nothing waits for luck: what
+//! takes time is polled with a deadline.
+
+mod bucket;
+mod entries;
+mod fills;
+mod life;
+mod presence;
+mod proxy;
+mod replica;
+mod server;
+mod stub;
+mod support;
+mod uploads;
