@@ -105,12 +105,18 @@ impl Front {
         };
         let created = Timestamp(rest.try_get_u64_le().ok()?);
         let deleted = rest.try_get_u8().ok()? == 1;
-        let text = get_text(rest)??;
-        let content_type = get_text(rest)?;
+        let text = get_text(rest)?;
+        let content_type = match rest.strip_prefix(&NO_CONTENT_TYPE.to_le_bytes()) {
+            Some(after) => {
+                *rest = after;
+                None
+            }
+            None => Some(get_text(rest)?),
+        };
         let count = rest.try_get_u16_le().ok()?;
         let mut client = Vec::new();
         for _ in 0..count {
-            client.push((get_text(rest)??, get_text(rest)??));
+            client.push((get_text(rest)?, get_text(rest)?));
         }
         let meta = EntryMeta {
             content_type,
@@ -154,15 +160,12 @@ fn put_text(out: &mut BytesMut, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A text, or the mark that there is none; the outer `None` when the bytes are no text.
-fn get_text(rest: &mut &[u8]) -> Option<Option<Box<str>>> {
+/// A text; `None` when the bytes are none.
+fn get_text(rest: &mut &[u8]) -> Option<Box<str>> {
     let length = rest.try_get_u16_le().ok()?;
-    if length == NO_CONTENT_TYPE {
-        return Some(None);
-    }
     let (text, after) = rest.split_at_checked(usize::from(length))?;
     *rest = after;
-    Some(Some(std::str::from_utf8(text).ok()?.into()))
+    Some(std::str::from_utf8(text).ok()?.into())
 }
 
 #[cfg(test)]

@@ -76,6 +76,18 @@ impl Outage {
         })
     }
 
+    /// Ends when the server is thought to be away.
+    pub(crate) async fn began(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_on() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Ends when a request may be sent.
     pub(crate) async fn ready(&self) {
         loop {

@@ -59,9 +59,10 @@ impl Bucket {
         let mut report = SweepReport::default();
         let over = self.list_over(&mut report).await?;
         let removals = stream::iter(over).map(|listed| async move {
-            let removed = match options.dry_run {
-                true => Ok(true),
-                false => self.remove_if_over(&listed).await,
+            let removed = if options.dry_run {
+                Ok(true)
+            } else {
+                self.remove_if_over(&listed).await
             };
             (listed.size_bytes, removed)
         });

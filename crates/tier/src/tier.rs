@@ -75,7 +75,8 @@ impl Tier {
             figures: Arc::clone(&figures),
         };
         let relist = relist(bucket.clone(), Arc::clone(&presence), settings.relist_every);
-        spawn_until(stop.clone(), relist);
+        spawn_until("listing of the bucket", stop.clone(), relist);
+        spawn_until("watch over outages", stop.clone(), watch(bucket.clone()));
         let refresher = Refresher::start(ship.clone(), Arc::clone(&presence), stop.clone());
         let fills = Fills::new(
             bucket.clone(),
@@ -248,13 +249,26 @@ impl Drop for Tier {
     }
 }
 
-fn spawn_until(stop: CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
-    task::spawn("listing of the bucket", async move {
+fn spawn_until<W>(name: &'static str, stop: CancellationToken, work: W)
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    task::spawn(name, async move {
         tokio::select! {
             () = stop.cancelled() => {}
             () = work => {}
         }
     });
+}
+
+/// Finds out that the server is back although nobody wants anything of it.
+async fn watch(bucket: Bucket) {
+    loop {
+        bucket.outage().began().await;
+        bucket.outage().ready().await;
+        // The detector takes note of the answer.
+        let _ = bucket.check().await;
+    }
 }
 
 /// Lists the bucket at the start, at every change of the ring, and now and then.

@@ -1,7 +1,7 @@
 //! The S3 client: TLS, credentials, region, and the library's own cleverness turned off where ours takes its place.
 //!
-//! The library retries nothing (we count and jitter ourselves), checks no stalled streams (each chunk has a deadline),
-//! and adds no checksum but the SHA-256 we give it.
+//! The library retries nothing (we count and jitter ourselves), has no deadline but that of connecting (its read timeout
+//! would count the time a body takes to be sent), checks no stalled streams (each chunk has a deadline), and adds no checksum but the SHA-256 we give it.
 
 use std::time::Duration;
 
@@ -67,7 +67,6 @@ async fn http_client(settings: &BucketSettings) -> Result<SharedHttpClient> {
 async fn shared_config(settings: &BucketSettings, http: SharedHttpClient) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(settings.connect_timeout)
-        .read_timeout(settings.request_timeout)
         .build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())

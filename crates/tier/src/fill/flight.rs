@@ -29,7 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     state: Mutex<State>,
-    changed: Notify,
+    /// For the readers: there is more to see.
+    arrived: Notify,
+    /// For the fetching task: a reader moved. Apart from the other, so that readers do not wake each other.
+    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +54,8 @@ struct State {
 struct Cursor {
     at: u64,
     moved: Instant,
+    /// It waits for the verdict, not for time: nobody waits for it.
+    held: bool,
 }
 
 /// How it ended.
@@ -94,6 +99,7 @@ impl Flight {
         let cursor = Cursor {
             at: 0,
             moved: Instant::now(),
+            held: false,
         };
         state.cursors.insert(id, cursor);
         id
@@ -101,7 +107,7 @@ impl Flight {
 
     pub(super) fn leave(&self, reader: u64) {
         self.state.lock().cursors.remove(&reader);
-        self.changed.notify_waiters();
+        self.moved.notify_waiters();
     }
 
     /// Moves a reader to where its range starts.
@@ -111,7 +117,7 @@ impl Flight {
             cursor.at = at;
         }
         drop(state);
-        self.changed.notify_waiters();
+        self.moved.notify_waiters();
     }
 
     /// Says what comes.
@@ -120,18 +126,18 @@ impl Flight {
         state.front = Some(Arc::new(front));
         state.total = total;
         drop(state);
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
     }
 
     /// Adds bytes, when the readers that move have made room.
     pub(super) async fn push(&self, chunk: Bytes) {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
             let Some(until) = self.state.lock().blocked_until(chunk.len() as u64) else {
                 break;
             };
-            if timeout_at(until, changed).await.is_err() {
+            if timeout_at(until, moved).await.is_err() {
                 self.state.lock().leave_behind();
             }
         }
@@ -140,18 +146,18 @@ impl Flight {
         state.chunks.push_back(chunk);
         state.trim();
         drop(state);
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
     }
 
     /// The bytes are those that the name promises: ends may be shown.
     pub(super) fn verified(&self) {
         self.state.lock().verified = true;
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
     }
 
     pub(super) fn land(&self, landed: Landed) {
         self.state.lock().landed = Some(landed);
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
     }
 
     /// Waits until it is known what comes.
@@ -176,19 +182,19 @@ impl Flight {
     pub(super) async fn next(&self, reader: u64, at: u64, end: u64) -> Step {
         let step = self.wait(|state| state.step(reader, at, end)).await;
         if matches!(step, Step::Chunk(_)) {
-            self.changed.notify_waiters();
+            self.moved.notify_waiters();
         }
         step
     }
 
     async fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T> + Send) -> T {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
+            let mut arrived = std::pin::pin!(self.arrived.notified());
+            arrived.as_mut().enable();
             if let Some(found) = look(&mut self.state.lock()) {
                 return found;
             }
-            changed.await;
+            arrived.await;
         }
     }
 }
@@ -197,7 +203,10 @@ impl State {
     /// Until when the next bytes have to wait for a reader; `None` when they need not.
     fn blocked_until(&self, more: u64) -> Option<Instant> {
         let needed = (self.end + more).saturating_sub(WINDOW_BYTES);
-        let slow = self.cursors.values().filter(|cursor| cursor.at < needed);
+        let slow = self
+            .cursors
+            .values()
+            .filter(|cursor| cursor.at < needed && !cursor.held);
         slow.map(|cursor| cursor.moved + PATIENCE).min()
     }
 
@@ -230,22 +239,25 @@ impl State {
             return Some(Step::Behind);
         }
         let chunk = self.chunk_at(at, end)?;
+        let held = !self.verified && at + chunk.len() as u64 == end;
         if let Some(cursor) = self.cursors.get_mut(&reader) {
-            cursor.at = at + chunk.len() as u64;
-            cursor.moved = Instant::now();
+            cursor.held = held;
+            if !held {
+                cursor.at = at + chunk.len() as u64;
+                cursor.moved = Instant::now();
+            }
         }
-        Some(Step::Chunk(chunk))
+        (!held).then_some(Step::Chunk(chunk))
     }
 
-    /// What may be shown of the chunk at a position.
+    /// What was received of the chunk at a position, up to the end of a range.
     fn chunk_at(&self, at: u64, end: u64) -> Option<Bytes> {
         let mut start = self.first;
         for chunk in &self.chunks {
             let behind = start + chunk.len() as u64;
             if at < behind {
-                let last = behind >= end;
                 let slice = (at - start) as usize..(behind.min(end) - start) as usize;
-                return (self.verified || !last).then(|| chunk.slice(slice));
+                return Some(chunk.slice(slice));
             }
             start = behind;
         }
@@ -319,6 +331,23 @@ mod tests {
         assert!(futures_util::poll!(push.as_mut()).is_pending());
         bytes(flight.next(moving, 1 << 20, 100 << 20).await);
         push.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_of_the_start_holds_nobody_up_and_goes_on_from_the_store() {
+        let mib = Bytes::from(vec![7; 1 << 20]);
+        let flight = flight(100 << 20);
+        let reader = flight.join();
+        flight.push(mib.clone()).await;
+        let mut start = Box::pin(flight.next(reader, 0, 10));
+        assert!(futures_util::poll!(start.as_mut()).is_pending());
+        let began = Instant::now();
+        for _ in 0..20 {
+            flight.push(mib.clone()).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let step = start.await;
+        assert!(matches!(step, Step::Behind), "{step:?}");
     }
 
     #[tokio::test(start_paused = true)]

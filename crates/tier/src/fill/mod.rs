@@ -88,7 +88,7 @@ impl Fills {
                 let filled = Filled::coming(seat, &front, total, range, key, &self.shared.replica);
                 Ok(Fill::Found(filled))
             }
-            Start::Landed(Landed::Stored | Landed::NotStored) => self.from_store(key, range).await,
+            Start::Landed(Landed::Stored | Landed::NotStored) => self.stored(key, range).await,
             Start::Landed(Landed::Absent) => Ok(Fill::Absent),
             Start::Landed(Landed::Failed(error)) if is_entry && is_away(&error) => {
                 Ok(Fill::Unknown)
@@ -113,7 +113,7 @@ impl Fills {
         (flight, reader)
     }
 
-    async fn from_store(&self, key: &RecordKey, range: ByteRange) -> Result<Fill> {
+    async fn stored(&self, key: &RecordKey, range: ByteRange) -> Result<Fill> {
         let record = self.shared.replica.open_record(key, range).await?;
         let filled = record.map(|record| Fill::Found(Filled::stored(record)));
         Ok(filled.unwrap_or(Fill::Absent))
@@ -184,8 +184,8 @@ impl Shared {
             }
             if !value.is_empty() {
                 self.figures.add_fill_bytes(value.len() as u64);
-                store.write(value.clone()).await;
-                flight.push(value).await;
+                flight.push(value.clone()).await;
+                store.write(value).await;
             }
         }
         apart.finish(key)?;

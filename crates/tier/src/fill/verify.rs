@@ -122,9 +122,10 @@ impl Apart {
                 ..
             } => front_read && hasher.finish().as_bytes() == &kept[..],
         };
-        match right {
-            true => Ok(()),
-            false => Err(Error::Corrupt("its bytes are not those of its name")),
+        if right {
+            Ok(())
+        } else {
+            Err(Error::Corrupt("its bytes are not those of its name"))
         }
     }
 }
@@ -136,9 +137,10 @@ fn is_asked_for(key: &RecordKey, kind: EntryKind, front: &Front) -> Result<()> {
         return Ok(());
     }
     let named = EntryKey::new(key.namespace.clone(), kind, text);
-    match named.is_some_and(|named| RecordKey::entry(&named) == *key) {
-        true => Ok(()),
-        false => Err(Error::Corrupt("it is another entry")),
+    if named.is_some_and(|named| RecordKey::entry(&named) == *key) {
+        Ok(())
+    } else {
+        Err(Error::Corrupt("it is another entry"))
     }
 }
 

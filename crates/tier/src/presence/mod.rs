@@ -11,7 +11,7 @@
 mod bloom;
 
 use std::{
-    hash::{BuildHasher, Hash, Hasher},
+    hash::BuildHasher,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -108,9 +108,10 @@ impl Presence {
         if state.now.present.contains(self.hashes(key)) {
             return Known::Maybe;
         }
-        match state.loaded && self.owners.owns(key) {
-            true => Known::Absent,
-            false => Known::Unknown,
+        if state.loaded && self.owners.owns(key) {
+            Known::Absent
+        } else {
+            Known::Unknown
         }
     }
 
@@ -202,11 +203,7 @@ impl Presence {
     }
 
     fn hashes(&self, key: &RecordKey) -> Hashes {
-        let hash = |which| {
-            let mut hasher = Keyed(self.seed, which).build_hasher();
-            key.hash(&mut hasher);
-            hasher.finish()
-        };
+        let hash = |which| Keyed(self.seed, which).hash_one(key);
         (hash(1), hash(2) | 1)
     }
 }

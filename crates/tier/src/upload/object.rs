@@ -130,10 +130,11 @@ impl Ship {
             match self.bucket.head(name).await? {
                 None => {}
                 Some(stat) if stat.size_bytes != size => condition = Condition::Always,
-                Some(stat) => match self.keep_alive(name, &stat).await? {
-                    true => return Ok(done),
-                    false => condition = Condition::Always,
-                },
+                Some(stat) if self.keep_alive(name, &stat).await? => {
+                    self.figures.add_uploads_spared(1);
+                    return Ok(done);
+                }
+                Some(_) => condition = Condition::Always,
             }
         }
         let sum = (function == Function::Sha256).then_some(key.id);
@@ -153,7 +154,6 @@ impl Ship {
                 copied == Copied::Yes
             }
         };
-        self.figures.add_uploads_spared(u64::from(kept));
         Ok(kept)
     }
 

@@ -140,9 +140,10 @@ impl Queue {
         let shared = Arc::clone(&self.shared);
         let outage = shared.ship.bucket.outage();
         loop {
-            let limit = match outage.is_on() {
-                true => 1,
-                false => shared.settings.uploads.max(1),
+            let limit = if outage.is_on() {
+                1
+            } else {
+                shared.settings.uploads.max(1)
             };
             if self.running.len() >= limit {
                 self.next_event(None).await;

@@ -71,6 +71,22 @@ async fn wrong_credentials_are_a_refusal_and_the_secret_is_never_shown() {
 }
 
 #[tokio::test]
+async fn a_private_authority_is_trusted_when_it_is_named() {
+    let server = Server::with_tls();
+    let settings = BucketSettings {
+        endpoint: Some(format!("https://{}", server.address()).into()),
+        ..server.settings()
+    };
+    let named = BucketSettings {
+        ca_file: Some(server.certificate()),
+        ..settings.clone()
+    };
+    bucket(named).await.check().await.unwrap();
+    let refused = bucket(settings).await.check().await.unwrap_err();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+}
+
+#[tokio::test]
 async fn ranges_and_sizes_are_those_of_the_object() {
     let server = Server::start();
     let bucket = bucket(server.settings()).await;

@@ -149,7 +149,7 @@ async fn a_sweep_removes_what_is_over_and_a_dry_one_only_says_so() {
     node.is_clean().await;
     let names = server.objects();
     // In the last day of its life, over but within the margin, and over for good.
-    server.age(&names[0], TTL - DAY / 2);
+    server.age(&names[0], DAY * 29 + DAY / 2);
     server.age(&names[1], TTL + DAY / 2);
     for name in &names[2..7] {
         server.age(name, TTL + DAY + DAY / 24);

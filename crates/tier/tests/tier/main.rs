@@ -2,6 +2,12 @@
 //!
 //! Every test starts its own server on a free port of 127.0.0.1 and stops it by its pid. Nothing waits for luck: what
 //! takes time is polled with a deadline.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
 
 mod bucket;
 mod entries;

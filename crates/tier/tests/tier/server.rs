@@ -23,6 +23,7 @@ pub(crate) struct Server {
     folder: TempDir,
     address: SocketAddr,
     child: Option<Child>,
+    tls: bool,
 }
 
 /// The program; built by Go where it is missing.
@@ -54,7 +55,29 @@ impl Server {
     }
 
     pub(crate) fn without_bucket() -> Server {
+        Server::in_folder(TempDir::new().unwrap(), false)
+    }
+
+    /// A server that speaks TLS with a certificate that nobody knows but the holder of [`Server::certificate`].
+    pub(crate) fn with_tls() -> Server {
         let folder = TempDir::new().unwrap();
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("cert.pem"), own.cert.pem()).unwrap();
+        std::fs::write(
+            folder.path().join("key.pem"),
+            own.signing_key.serialize_pem(),
+        )
+        .unwrap();
+        let server = Server::in_folder(folder, true);
+        std::fs::create_dir(server.bucket_folder()).unwrap();
+        server
+    }
+
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    fn in_folder(folder: TempDir, tls: bool) -> Server {
         std::fs::create_dir(folder.path().join("data")).unwrap();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
@@ -63,6 +86,7 @@ impl Server {
             folder,
             address,
             child: None,
+            tls,
         };
         server.run();
         server
@@ -70,10 +94,24 @@ impl Server {
 
     /// Starts it again, on the same port and data.
     pub(crate) fn run(&mut self) {
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        command
             .args(["--port", &self.address.to_string(), "--health", "/health"])
-            .args(["--access-log", self.access_log().to_str().unwrap()])
-            .args(["--quiet", "posix"])
+            .args([
+                "--access-log",
+                self.access_log().to_str().unwrap(),
+                "--quiet",
+            ]);
+        if self.tls {
+            let key = self.folder.path().join("key.pem");
+            command
+                .arg("--cert")
+                .arg(self.certificate())
+                .arg("--key")
+                .arg(key);
+        }
+        let child = command
+            .arg("posix")
             .arg(self.folder.path().join("data"))
             .env("ROOT_ACCESS_KEY", USER)
             .env("ROOT_SECRET_KEY", SECRET)
@@ -82,7 +120,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn();
         self.child = Some(child.unwrap());
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.is_well() {
             assert!(Instant::now() < deadline, "the server does not come up");
             std::thread::sleep(Duration::from_millis(20));
@@ -94,6 +132,9 @@ impl Server {
         let Ok(mut stream) = TcpStream::connect_timeout(&self.address, limit) else {
             return false;
         };
+        if self.tls {
+            return true;
+        }
         stream.set_read_timeout(Some(limit)).unwrap();
         let request = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         let mut answer = [0; 12];

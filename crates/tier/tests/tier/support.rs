@@ -19,7 +19,7 @@ use zimcache_types::SystemClock;
 use crate::{replica::MemoryReplica, server::Server};
 
 /// Longest time anything here may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Owners under control of the test.
 #[derive(Debug, Default)]
@@ -166,4 +166,13 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }

@@ -11,7 +11,7 @@ use zimcache_tier::{BucketSettings, Error, Known, Operation, TierSettings};
 use crate::{
     replica::{MemoryReplica, blob_key},
     server::Server,
-    support::{Node, TestOwners, eventually, loaded_node, node, node_with, noise},
+    support::{Node, TestOwners, eventually, hex, loaded_node, node, node_with, noise},
 };
 
 /// Settings that notice a server that says nothing within a second.
@@ -33,7 +33,7 @@ async fn impatient_node(server: &Server, replica: MemoryReplica) -> Node {
 }
 
 fn name_of(key: &RecordKey, folder: &str) -> String {
-    let hex: String = key.id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&key.id);
     format!("v1/default/{folder}/{}/{hex}", &hex[..2])
 }
 
@@ -200,7 +200,7 @@ async fn an_owner_that_is_not_the_first_waits_and_then_takes_over() {
 async fn what_the_first_owner_uploaded_is_not_uploaded_again() {
     let server = Server::start();
     let settings = TierSettings {
-        takeover_after: Duration::from_secs(3600),
+        takeover_after: Duration::from_hours(1),
         ..TierSettings::default()
     };
     let replica = MemoryReplica::default();
@@ -231,7 +231,7 @@ async fn what_the_first_owner_uploaded_is_not_uploaded_again() {
 async fn a_flush_returns_when_the_bucket_has_the_record() {
     let server = Server::start();
     let settings = TierSettings {
-        takeover_after: Duration::from_secs(3600),
+        takeover_after: Duration::from_hours(1),
         ..TierSettings::default()
     };
     let replica = MemoryReplica::default();
@@ -272,7 +272,7 @@ async fn a_flush_fails_while_the_server_is_away() {
 async fn a_drain_uploads_what_other_owners_would_too() {
     let server = Server::start();
     let settings = TierSettings {
-        takeover_after: Duration::from_secs(3600),
+        takeover_after: Duration::from_hours(1),
         ..TierSettings::default()
     };
     let replica = MemoryReplica::default();
@@ -280,7 +280,7 @@ async fn a_drain_uploads_what_other_owners_would_too() {
     (0..100_u64).for_each(|n| {
         node.replica.put_blob(&noise(n, 1000));
     });
-    let drained = node.tier.drain(Duration::from_secs(60)).await;
+    let drained = node.tier.drain(Duration::from_mins(1)).await;
     assert_eq!(drained.left.dirty, 0);
     assert_eq!(server.objects().len(), 100);
 }
