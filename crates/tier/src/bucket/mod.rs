@@ -250,10 +250,12 @@ impl Bucket {
         F: FnMut() -> R + Send,
         R: Future<Output = Result<T, Refusal>> + Send,
     {
-        let mut failures = 0;
+        let (mut failures, mut last) = (0, None);
         loop {
             let refusal = match request().await {
                 Ok(answer) => return Ok(answer),
+                // What made the server count as away says more.
+                Err(Refusal::Held) => return Err(last.unwrap_or(Refusal::Held)),
                 Err(refusal) => refusal,
             };
             let wanted = self.shared.settings.create_bucket && failures == 0;
@@ -262,6 +264,7 @@ impl Bucket {
             if failures >= ATTEMPTS || !(made || refusal.is_passing()) {
                 return Err(refusal);
             }
+            last = Some(refusal);
             self.pause(failures - 1).await;
         }
     }

@@ -131,14 +131,15 @@ impl Flight {
 
     /// Adds bytes, when the readers that move have made room.
     pub(super) async fn push(&self, chunk: Bytes) {
+        let (more, since) = (chunk.len() as u64, Instant::now());
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            let Some(until) = self.state.lock().blocked_until(chunk.len() as u64) else {
+            let Some(until) = self.state.lock().blocked_until(more, since) else {
                 break;
             };
             if timeout_at(until, moved).await.is_err() {
-                self.state.lock().leave_behind();
+                self.state.lock().leave_behind(more, since);
             }
         }
         let mut state = self.state.lock();
@@ -199,22 +200,31 @@ impl Flight {
     }
 }
 
+impl Cursor {
+    fn is_before(&self, needed: u64) -> bool {
+        self.at < needed && !self.held
+    }
+}
+
 impl State {
-    /// Until when the next bytes have to wait for a reader; `None` when they need not.
-    fn blocked_until(&self, more: u64) -> Option<Instant> {
+    /// Until when bytes that wait since then have to wait for a reader; `None` when they need not. A reader's time
+    /// begins when somebody waits for it, not when the server kept it waiting.
+    fn blocked_until(&self, more: u64, since: Instant) -> Option<Instant> {
         let needed = (self.end + more).saturating_sub(WINDOW_BYTES);
         let slow = self
             .cursors
             .values()
-            .filter(|cursor| cursor.at < needed && !cursor.held);
-        slow.map(|cursor| cursor.moved + PATIENCE).min()
+            .filter(|cursor| cursor.is_before(needed));
+        slow.map(|cursor| cursor.moved.max(since) + PATIENCE).min()
     }
 
-    /// Forgets readers that stood still for too long.
-    fn leave_behind(&mut self) {
-        let (now, end) = (Instant::now(), self.end);
-        self.cursors
-            .retain(|_, cursor| cursor.at >= end || cursor.moved + PATIENCE > now);
+    /// Forgets readers that are in the way and stood still for too long.
+    fn leave_behind(&mut self, more: u64, since: Instant) {
+        let needed = (self.end + more).saturating_sub(WINDOW_BYTES);
+        let now = Instant::now();
+        self.cursors.retain(|_, cursor| {
+            !cursor.is_before(needed) || cursor.moved.max(since) + PATIENCE > now
+        });
     }
 
     fn trim(&mut self) {

@@ -21,7 +21,7 @@ use super::{
     object::Uploaded,
     waiting::{Failed, Waiting},
 };
-use crate::Result;
+use crate::{Owners, Result};
 
 /// Records asked for at a time.
 const PAGE: usize = 256;
@@ -35,6 +35,8 @@ const PACE: Duration = Duration::from_millis(20);
 const SOON: Duration = Duration::from_millis(500);
 /// Time to the next walk when nothing is dirty that we know of.
 const IDLE: Duration = Duration::from_secs(30);
+/// Batches that the other owners were not told of yet, at most.
+const UNTOLD: usize = 64;
 /// How long telling the other owners may take.
 const TELL: Duration = Duration::from_secs(5);
 /// How long uploads that are under way may go on when the tier stops.
@@ -43,6 +45,23 @@ const GRACE: Duration = Duration::from_secs(2);
 /// An upload that ended.
 pub(super) type Ended = (Claim, Result<Uploaded>);
 
+/// Records that are in the bucket.
+type Settled = Vec<(RecordKey, Version)>;
+
+/// Starts a task that tells the other owners what is settled, so that one that is away holds nothing up. It ends with
+/// the sender.
+fn start_telling(owners: Arc<dyn Owners>) -> mpsc::Sender<Settled> {
+    let (tell, mut told) = mpsc::channel::<Settled>(UNTOLD);
+    task::spawn("telling of owners", async move {
+        while let Some(records) = told.recv().await {
+            if timeout(TELL, owners.settled(&records)).await.is_err() {
+                tracing::debug!("the other owners were not told in time");
+            }
+        }
+    });
+    tell
+}
+
 /// Works dirty records off.
 pub(super) struct Queue {
     shared: Arc<Shared>,
@@ -50,6 +69,7 @@ pub(super) struct Queue {
     flushed: mpsc::Receiver<(Claim, Version)>,
     done: Vec<(Claim, Version)>,
     done_since: Option<Instant>,
+    tell: mpsc::Sender<Settled>,
     waiting: Waiting,
     failed: Failed,
     outages: u64,
@@ -64,6 +84,7 @@ impl Queue {
             flushed,
             done: Vec::new(),
             done_since: None,
+            tell: start_telling(Arc::clone(&shared.owners)),
             waiting: Waiting::new(shared.settings.takeover_after),
             failed: Failed::new(shared.seed),
             outages: 0,
@@ -80,12 +101,9 @@ impl Queue {
             let mut more = shared.replica.pinned_more();
             // It counts from the first look on, which has to come before the walk.
             let pinned = futures_util::poll!(more.as_mut()).is_ready();
-            tokio::select! {
-                () = shared.stop.cancelled() => break,
-                walked = self.walk() => if let Err(error) = walked {
-                    tracing::warn!(%error, "the walk over dirty records broke off");
-                    self.again = true;
-                },
+            if let Err(error) = self.walk().await {
+                tracing::warn!(%error, "the walk over dirty records broke off");
+                self.again = true;
             }
             self.rest(began, pinned, more).await;
         }
@@ -102,6 +120,9 @@ impl Queue {
                 self.consider(record).await;
             }
             after = next;
+            if self.shared.stop.is_cancelled() {
+                return Ok(());
+            }
             if after.is_none() {
                 break;
             }
@@ -125,6 +146,9 @@ impl Queue {
             return;
         }
         self.room().await;
+        if shared.stop.is_cancelled() {
+            return;
+        }
         let Some(claim) = shared.claims.take(&record.key) else {
             return;
         };
@@ -135,34 +159,33 @@ impl Queue {
         self.running.push(task::spawn("upload", upload));
     }
 
-    /// Waits until one more upload may start.
+    /// Waits until one more upload may start, or the tier stops.
     async fn room(&mut self) {
         let shared = Arc::clone(&self.shared);
         let outage = shared.ship.bucket.outage();
-        loop {
-            let limit = if outage.is_on() {
+        while !shared.stop.is_cancelled() {
+            let away = outage.is_on();
+            let limit = if away {
                 1
             } else {
                 shared.settings.uploads.max(1)
             };
-            if self.running.len() >= limit {
-                self.next_event(None).await;
-            } else if outage.is_on() {
-                tokio::select! {
-                    () = outage.ready() => break,
-                    () = self.next_event(None) => {}
-                }
-                if !outage.is_on() {
-                    break;
-                }
-            } else {
-                break;
+            let free = self.running.len() < limit;
+            if free && !away {
+                return;
             }
+            tokio::select! {
+                () = outage.ready(), if free => return,
+                () = shared.stop.cancelled() => {}
+                () = self.event(None) => {}
+            }
+            self.settle_if_due().await;
         }
     }
 
-    /// Takes the next end of an upload, or settles what has waited long enough. With a limit it ends by then.
-    async fn next_event(&mut self, limit: Option<Instant>) {
+    /// Takes the next end of an upload, or ends when something is to be settled, or at the limit. May be dropped at any
+    /// point.
+    async fn event(&mut self, limit: Option<Instant>) {
         let due = self.done_since.map(|since| since + BATCH_TIME);
         let wake = [due, limit].into_iter().flatten().min();
         let wake = wake.unwrap_or_else(|| Instant::now() + IDLE);
@@ -173,10 +196,11 @@ impl Queue {
             Some(flushed) = self.flushed.recv() => self.add_done(flushed),
             () = tokio::time::sleep_until(wake) => {}
         }
-        let due = self
-            .done_since
-            .is_some_and(|since| since.elapsed() >= BATCH_TIME);
-        if due || self.done.len() >= BATCH {
+    }
+
+    async fn settle_if_due(&mut self) {
+        let due = |since: Instant| since.elapsed() >= BATCH_TIME;
+        if self.done.len() >= BATCH || self.done_since.is_some_and(due) {
             self.settle().await;
         }
     }
@@ -211,7 +235,7 @@ impl Queue {
         if done.is_empty() {
             return;
         }
-        let records: Vec<(RecordKey, Version)> = done
+        let records: Settled = done
             .iter()
             .map(|(claim, version)| (claim.key().clone(), *version))
             .collect();
@@ -228,12 +252,8 @@ impl Queue {
         }
         drop(done);
         self.shared.settled.notify_waiters();
-        if timeout(TELL, self.shared.owners.settled(&records))
-            .await
-            .is_err()
-        {
-            tracing::debug!("the other owners were not told in time");
-        }
+        // When the others cannot be told fast enough, they find out by themselves.
+        let _ = self.tell.try_send(records);
     }
 
     /// Waits for the next walk: until something is pinned, or the time of what waits has come.
@@ -259,8 +279,9 @@ impl Queue {
                 () = &mut more, if !news => news = true,
                 () = shared.hurry.notified(), if !news => news = true,
                 () = shared.stop.cancelled() => {}
-                () = self.next_event(Some(limit)) => {}
+                () = self.event(Some(limit)) => {}
             }
+            self.settle_if_due().await;
         }
     }
 
