@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use zimcache_types::Namespace;
 
-use crate::{Problem, Problems};
+use crate::{Durability, Problem, Problems};
 
 /// Stands for every namespace that is not listed.
 pub const ANY: &str = "*";
@@ -20,6 +20,9 @@ pub struct NamespaceConfig {
     /// Age at which values are forgotten; absent, it is `store.retention`; `off` keeps them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Of a cluster: what an acknowledged write has reached; absent, it is `cluster.durability`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// A time to live that may be switched off.

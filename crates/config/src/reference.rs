@@ -5,13 +5,13 @@
 use std::fmt::Write;
 
 use crate::{
-    AssetsConfig, AuthConfig, Field, GatewayConfig, LimitsConfig, LogConfig, ServeConfig,
-    StoreConfig, TlsConfig, load::ALIASES,
+    AssetsConfig, AuthConfig, ClusterConfig, Field, GatewayConfig, LimitsConfig, LogConfig,
+    S3Config, ServeConfig, StoreConfig, TlsConfig, load::ALIASES,
 };
 
 const INTRODUCTION: &str = "\
 <!-- Generated from crates/config by `cargo xtask gen`. Do not edit. -->
-# Settings of `zim cache serve`
+# Settings of `zim cache serve`, `zim-gateway` and `zim-node`
 
 Each setting has one name in four places. Later places win: the default, then the TOML file given with `--config`, then
 the environment, then the flag. Unknown names are refused everywhere. `zim cache serve --check` tells every problem at
@@ -32,6 +32,7 @@ those exist; `[namespaces.\"*\"]` stands for all others.
 
 [namespaces.\"team-a\"]
 retention = \"30d\"      # age at which values are forgotten; absent: store.retention; \"off\": never
+durability = \"bucket\"  # of a cluster: what an acknowledged write has reached; absent: cluster.durability
 
 [namespaces.\"*\"]        # others may come into being
 retention = \"3d\"
@@ -50,6 +51,8 @@ pub fn render() -> String {
         ("`[tls]`", TlsConfig::FIELDS),
         ("`[limits]`", LimitsConfig::FIELDS),
         ("`[assets]`", AssetsConfig::FIELDS),
+        ("`[cluster]`", ClusterConfig::FIELDS),
+        ("`[s3]`", S3Config::FIELDS),
     ];
     for (title, fields) in sections {
         page.push_str(&render_section(title, fields));

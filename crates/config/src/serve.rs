@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use crate::{
-    AssetsConfig, AuthConfig, GatewayConfig, LimitsConfig, LogConfig, Namespaces, StoreConfig,
-    TlsConfig,
+    AssetsConfig, AuthConfig, ClusterConfig, GatewayConfig, LimitsConfig, LogConfig, Namespaces,
+    S3Config, StoreConfig, TlsConfig,
     field::{Field, settings},
     namespaces,
     problem::{Checks, Problems},
@@ -25,6 +25,9 @@ settings! {
         /// Listen on this Unix socket as well.
         unix_socket: Option<PathBuf> = None,
             accepts "a path of at most 107 bytes", flag "--unix-socket";
+        /// Write the process id to this file at the start, and remove it at the end.
+        pid_file: Option<PathBuf> = None,
+            accepts "a path", flag "--pid-file";
     }
     sections {
         /// What is logged, and how.
@@ -41,6 +44,10 @@ settings! {
         limits: LimitsConfig;
         /// What may be fetched from elsewhere.
         assets: AssetsConfig;
+        /// Gateways and nodes as one cache.
+        cluster: ClusterConfig;
+        /// Where everything is copied to.
+        s3: S3Config;
         /// The namespaces there are; empty: any.
         namespaces: Namespaces;
     }
@@ -61,6 +68,8 @@ impl ServeConfig {
             TlsConfig::FIELDS,
             LimitsConfig::FIELDS,
             AssetsConfig::FIELDS,
+            ClusterConfig::FIELDS,
+            S3Config::FIELDS,
         ];
         sections.into_iter().flatten()
     }
@@ -89,6 +98,8 @@ impl ServeConfig {
             self.store.validate(),
             self.tls.validate(),
             self.limits.validate(),
+            self.cluster.validate(),
+            self.s3.validate(),
             namespaces::validate(&self.namespaces),
         ];
         let found = sections.into_iter().filter_map(Result::err);
