@@ -7,6 +7,7 @@
 //! | `/metrics` | GET, HEAD | everybody |
 //! | `/api/v1/openapi.json` | GET, HEAD | everybody |
 //! | `/api/v1/stats`, `/api/v1/usage`, `/api/v1/top` | GET, HEAD | who may read (`figures`) |
+//! | `/api/v1/cluster` | GET, HEAD | who may read; 404 where there is no cluster |
 //! | `/api/v1/entries` | GET, HEAD, DELETE | who may read, who may write (`entries`) |
 //! | `/api/v1/namespaces/{namespace}` | DELETE | admins |
 //! | `/api/v1/gc` | POST | admins |
@@ -48,6 +49,7 @@ pub(crate) enum Page<'a> {
     Stats,
     Usage,
     Top,
+    Cluster,
     Entries,
     Namespace(&'a str),
     Gc,
@@ -64,6 +66,7 @@ pub(crate) fn routes(path: &str) -> Option<Page<'_>> {
         "/api/v1/stats" => Some(Page::Stats),
         "/api/v1/usage" => Some(Page::Usage),
         "/api/v1/top" => Some(Page::Top),
+        "/api/v1/cluster" => Some(Page::Cluster),
         "/api/v1/entries" => Some(Page::Entries),
         "/api/v1/gc" => Some(Page::Gc),
         "/api/v1/verify" => Some(Page::Verify),
@@ -101,6 +104,7 @@ pub(crate) async fn answer(page: Page<'_>, call: Call<'_>) -> Result<Response<Bo
         Page::Stats => figures::stats(&call).await?,
         Page::Usage => figures::usage(&call).await?,
         Page::Top => figures::top(&call).await?,
+        Page::Cluster => figures::cluster(&call).await?,
         Page::Entries if *method == Method::DELETE => entries::delete(&call).await?,
         Page::Entries => entries::list(&call).await?,
         Page::Namespace(name) => entries::purge(&call, name).await?,

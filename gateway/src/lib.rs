@@ -61,6 +61,7 @@ use zimcache_store::{BlobStore, EntryStore, StoreAdmin};
 use zimcache_telemetry::metrics::Registry;
 
 pub use error::Error;
+pub use metrics::register_store;
 pub use policy::Policy;
 pub use server::{DrainReport, Listener};
 pub use signing::SigningKey;

@@ -176,10 +176,14 @@ pub(crate) struct Totals {
     pub(crate) counts: Counts,
 }
 
+/// Puts a store's own figures on a page.
+pub fn register_store(registry: &Registry, admin: Arc<dyn StoreAdmin>) {
+    registry.figures(STORE_FIGURES, move || store_values(admin.as_ref()));
+}
+
 impl Metrics {
     pub(crate) fn new(registry: Registry, admin: Arc<dyn StoreAdmin>) -> Metrics {
-        let asked = Arc::clone(&admin);
-        registry.figures(STORE_FIGURES, move || store_values(asked.as_ref()));
+        register_store(&registry, Arc::clone(&admin));
         let counter = |name, help| registry.counter(name, help, &[]);
         let traffic = Traffic {
             received: counter(

@@ -11,7 +11,7 @@ mod error;
 pub mod htpasswd;
 pub mod pattern;
 pub mod principal;
-mod replace;
+pub mod replace;
 pub mod scope;
 mod time;
 pub mod token;

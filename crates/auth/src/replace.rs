@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
 
 /// A file of which this process is the only writer, as long as it holds this.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     path: PathBuf,
     folder_path: PathBuf,
     folder: File,
@@ -50,7 +50,10 @@ pub(crate) struct Place {
 
 impl Place {
     /// Waits for the other writers; makes the folder if it is not there.
-    pub(crate) fn lock(path: &Path) -> Result<Place> {
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn lock(path: &Path) -> Result<Place> {
         // A link stays a link: what it leads to is replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder_path = match path.parent() {
@@ -71,7 +74,10 @@ impl Place {
     }
 
     /// Puts the text in the file's place.
-    pub(crate) fn replace(&self, text: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the disk fails; the old text stays then.
+    pub fn replace(&self, text: &str) -> Result<()> {
         let new_path = self.new_path();
         let written = self.write(&new_path, text);
         if written.is_err() {

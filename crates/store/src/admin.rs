@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use zimcache_types::{Digest, EntryKind, Namespace, Timestamp};
 
-use crate::Result;
+use crate::{ClusterReport, Result};
 
 /// Figures of a store at one moment. Counters count since the process started.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -230,6 +230,11 @@ pub trait StoreAdmin: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// `Unavailable` when the disk fails.
     async fn verify(&self, on_progress: OnProgress) -> Result<VerifyReport>;
+
+    /// How the cluster stands; `None` of a store that is no cluster.
+    fn cluster(&self) -> Option<ClusterReport> {
+        None
+    }
 }
 
 /// An optional duration as a whole number of seconds.

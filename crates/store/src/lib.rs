@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod blob;
+pub mod cluster;
 pub mod entry;
 pub mod error;
 pub mod memory;
@@ -18,6 +19,7 @@ pub use admin::{
     VerifyReport,
 };
 pub use blob::{BlobStore, BlobWriter, CreateOptions, Touch};
+pub use cluster::{ClusterReport, MemberReport};
 pub use entry::{Entry, EntryInfo, EntryMeta, EntryStore, EntryWriter, Precondition};
 pub use error::{Error, Result};
 pub use reader::{ByteRange, ChunkSource, ChunkStream, Encoding, Reader};

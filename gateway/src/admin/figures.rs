@@ -278,6 +278,13 @@ pub(super) async fn top(call: &Call<'_>) -> Result<Response<Body>> {
     }))
 }
 
+/// How the cluster stands, where this is a gateway of one.
+pub(super) async fn cluster(call: &Call<'_>) -> Result<Response<Body>> {
+    call.principal().await?;
+    let report = call.shared.admin.cluster();
+    Ok(report.map_or_else(respond::miss, |report| respond::json(&report)))
+}
+
 /// What the namespaces did that the caller may read. The others together are for who may read all of them.
 fn namespaces(call: &Call<'_>, principal: &Principal, window: &Window) -> Vec<Course> {
     let mut courses = call.shared.history.courses(Kind::Namespace, window);

@@ -105,7 +105,7 @@ impl<'a> Messages<'a> {
         let Some(mut message) = self.next().await? else {
             return Err(Status::invalid("the call has no message"));
         };
-        if self.progress.held.len() > 0 || self.next().await?.is_some() {
+        if !self.progress.held.is_empty() || self.next().await?.is_some() {
             return Err(Status::invalid("the call takes one message"));
         }
         Ok(message.take_bytes(message.len()))
@@ -140,7 +140,7 @@ impl<'a> Messages<'a> {
     pub(crate) async fn begin(&mut self) -> Outcome<Option<usize>> {
         self.skip(self.progress.left).await?;
         if !self.hold(PREFIX_BYTES).await? {
-            if self.progress.held.len() > 0 {
+            if !self.progress.held.is_empty() {
                 return Err(Status::invalid("the body ends in the middle of a prefix"));
             }
             return Ok(None);
