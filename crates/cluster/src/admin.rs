@@ -8,15 +8,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use serde_json::{Value, from_slice};
 use zimcache_link::{Listing, Manage, StatusQuestion};
+use zimcache_ring::Member;
 use zimcache_store::{
-    BlobInfo, GcOptions, GcReport, Progress, Result, Retention, StoreAdmin, StoreStats, Usage,
-    UsageKind, VerifyReport, admin::OnProgress,
+    BlobInfo, ClusterReport, GcOptions, GcReport, MemberReport, Progress, Result, Retention,
+    StoreAdmin, StoreStats, Usage, UsageKind, VerifyReport, admin::OnProgress,
 };
 use zimcache_types::{Digest, EntryKind, Namespace};
 
 use crate::{
     node::{Node, store_error, unavailable},
     shared::Shared,
+    view::View,
 };
 
 /// Examples of damaged records that are shown.
@@ -61,6 +63,26 @@ impl StoreAdmin for Admin {
     }
 
     fn set_retention(&self, _: Retention) {}
+
+    fn cluster(&self) -> Option<ClusterReport> {
+        let view = self.0.view();
+        let ring = view.ring();
+        let document = ring.document();
+        let both = view.seats().iter().zip(ring.members());
+        Some(ClusterReport {
+            epoch: document.epoch(),
+            replicas: document.replicas(),
+            changing: document.previous().is_some(),
+            waiting_for: waiting_for(&view),
+            members: both
+                .map(|(seat, (_, member))| report(&seat.node, member))
+                .collect(),
+            ring: document
+                .to_json()
+                .ok()
+                .and_then(|text| serde_json::from_str(&text).ok()),
+        })
+    }
 
     async fn usage(&self) -> Result<Vec<Usage>> {
         let view = self.0.view();
@@ -151,6 +173,45 @@ impl Admin {
         let limit = self.0.config.timing.manage;
         let done = node.call(limit, node.peer.manage(work)).await;
         done.map_err(store_error)
+    }
+}
+
+/// Members that a change of the placement waits for, by what they last said.
+fn waiting_for(view: &View) -> Vec<String> {
+    let document = view.ring().document();
+    let said = view.seats().iter().zip(view.ring().members());
+    let reports = said.filter_map(|(seat, (_, member))| {
+        Some((member.id.clone(), seat.node.status()?.synced_epoch))
+    });
+    let reports = reports.collect();
+    let waiting = document.waiting_for(&reports).into_iter();
+    waiting.map(str::to_owned).collect()
+}
+
+/// How a member stands, by what it last said.
+fn report(node: &Node, member: &Member) -> MemberReport {
+    let status = node.status().unwrap_or_default();
+    MemberReport {
+        id: member.id.clone(),
+        address: member.address.clone().unwrap_or_default(),
+        zone: member.zone.clone(),
+        weight: member.weight,
+        state: member.state.as_str().to_owned(),
+        reachable: !node.is_suspect() && node.status().is_some(),
+        version: status.version.into(),
+        epoch: status.epoch,
+        synced_epoch: status.synced_epoch,
+        catching_up: status.catching_up,
+        dirty: status.pinned.dirty,
+        dirty_bytes: status.pinned.dirty_bytes,
+        hints: status.pinned.hints,
+        hint_bytes: status.pinned.hint_bytes,
+        calls: status.in_flight,
+        capacity_bytes: status.stats.capacity_bytes,
+        live_bytes: status.stats.live_bytes,
+        blobs: status.stats.blobs,
+        entries: status.stats.entries,
+        tier_reachable: status.tier_reachable,
     }
 }
 

@@ -160,7 +160,7 @@ pub(crate) async fn find(
     };
     let mut findings = search(shared, Wanted { key, range, hedge }).await?;
     let Some(hit) = findings.hits.pop() else {
-        let may_replace = shared.config.durability_of(&key.namespace) != Durability::Local;
+        let may_replace = shared.durability_of(&key.namespace) != Durability::Local;
         return if findings.is_not_in_tier && findings.is_proven(may_replace) {
             Ok(None)
         } else {

@@ -176,6 +176,9 @@ async fn ask(shared: &Shared, node: &Arc<Node>, ring: Option<Bytes>, with_figure
     let limit = shared.config.timing.stall;
     let answer = node.probe(limit, node.peer.status(question)).await;
     let Ok(mut status) = answer else { return };
+    if status.tier_reachable.is_some() {
+        shared.note_tier();
+    }
     if let Some(ring) = status.ring.take() {
         shared.learn(&ring).await;
     }

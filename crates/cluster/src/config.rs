@@ -84,7 +84,7 @@ pub struct Config {
     pub durability: Durability,
     /// Namespaces that differ from it.
     pub namespaces: BTreeMap<Namespace, Durability>,
-    /// Whether the nodes have a durable tier behind them.
+    /// Whether the nodes have a durable tier behind them. A node that says so is believed, too.
     pub durable_tier: bool,
     /// RAM for small blobs, in bytes; 0 keeps none.
     pub ram_bytes: u64,
@@ -122,10 +122,10 @@ impl Default for Config {
 
 impl Config {
     /// What an acknowledgement means in a namespace.
-    pub fn durability_of(&self, namespace: &Namespace) -> Durability {
+    pub fn durability_of(&self, namespace: &Namespace, has_tier: bool) -> Durability {
         let own = self.namespaces.get(namespace).copied();
         match own.unwrap_or(self.durability) {
-            Durability::Bucket if !self.durable_tier => Durability::Quorum,
+            Durability::Bucket if !has_tier => Durability::Quorum,
             class => class,
         }
     }
@@ -138,15 +138,14 @@ mod tests {
     #[test]
     fn a_namespace_has_its_own_class_and_bucket_needs_a_bucket() {
         let own = Namespace::new("own").unwrap();
-        let mut config = Config {
+        let config = Config {
             namespaces: [(own.clone(), Durability::Local)].into(),
             durability: Durability::Bucket,
             ..Config::default()
         };
         let other = Namespace::default();
-        assert_eq!(config.durability_of(&own), Durability::Local);
-        assert_eq!(config.durability_of(&other), Durability::Quorum);
-        config.durable_tier = true;
-        assert_eq!(config.durability_of(&other), Durability::Bucket);
+        assert_eq!(config.durability_of(&own, false), Durability::Local);
+        assert_eq!(config.durability_of(&other, false), Durability::Quorum);
+        assert_eq!(config.durability_of(&other, true), Durability::Bucket);
     }
 }

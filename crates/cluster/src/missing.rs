@@ -106,7 +106,7 @@ impl<'a> Inquiry<'a> {
         };
         Inquiry {
             items: digests.iter().map(item).collect(),
-            may_replace: shared.config.durability_of(namespace) != Durability::Local,
+            may_replace: shared.durability_of(namespace) != Durability::Local,
             shared,
             view,
             touch,

@@ -83,7 +83,7 @@ impl<'a> Search<'a> {
                 hits: Vec::new(),
                 answers: (0..plan.candidates.len()).map(asked).collect(),
                 plan,
-                is_not_in_tier: !shared.config.durable_tier,
+                is_not_in_tier: !shared.has_tier(),
             },
             order,
             started: Instant::now(),

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 use zimcache_link::{Error, Peer, Result};
 use zimcache_ring::{Document, Member, Ring};
 use zimcache_store::{RecordKey, Version};
+use zimcache_types::Namespace;
 
 use crate::{
-    config::Config,
+    config::{Config, Durability},
     flight::Flights,
     latency::Latency,
     minter::Minter,
@@ -95,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) flights: Flights,
     pub(crate) repairs: Repairs,
     pub(crate) counts: Counts,
+    /// Whether the nodes have a durable tier: the settings say so, or a node did.
+    has_tier: AtomicBool,
     view: ArcSwap<View>,
     connect: Box<Connect>,
     changing: Mutex<()>,
@@ -125,6 +128,7 @@ impl Shared {
             flights: Flights::default(),
             repairs,
             counts: Counts::default(),
+            has_tier: AtomicBool::new(config.durable_tier),
             view: ArcSwap::from_pointee(view),
             connect,
             changing: Mutex::new(()),
@@ -135,6 +139,21 @@ impl Shared {
     /// The ring in force, with the ways to its members.
     pub(crate) fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// Whether the nodes have a durable tier behind them.
+    pub(crate) fn has_tier(&self) -> bool {
+        self.has_tier.load(Ordering::Acquire)
+    }
+
+    /// A node has said that there is a durable tier.
+    pub(crate) fn note_tier(&self) {
+        self.has_tier.store(true, Ordering::Release);
+    }
+
+    /// What an acknowledgement means in a namespace.
+    pub(crate) fn durability_of(&self, namespace: &Namespace) -> Durability {
+        self.config.durability_of(namespace, self.has_tier())
     }
 
     /// Whom a key concerns now.

@@ -24,4 +24,4 @@ mod values;
 pub use member::{Member, Parts, Peers, Settings, Workers};
 pub use notes::{Notes, NotesError};
 pub use rings::{Rings, point};
-pub use tier::{DurableTier, Filled};
+pub use tier::DurableTier;

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use zimcache_link::{
     Error, Find, Found, ListedBlob, ListedEntry, Listing, Manage, Peer, Presence, Pull, Read,
     Result, Status, StatusQuestion, Write, Writing, usage_to_json,
@@ -13,11 +14,14 @@ use zimcache_store::{ByteRange, Pins, RecordKey, RecordKind, Version};
 use zimcache_types::{Code, Digest, EntryKey, Hash, Namespace};
 
 use crate::{
-    Member,
+    DurableTier, Member,
     member::Inner,
     pull::broken,
     values::{self, Taking},
 };
+
+/// Questions to the durable tier under way for one call.
+const ASKED_AT_ONCE: usize = 16;
 
 impl Inner {
     /// What this node says about what it does not have.
@@ -51,18 +55,50 @@ impl Inner {
         }
     }
 
-    /// Fetches a value from the durable tier and keeps it; whether there was one.
-    async fn fill(&self, key: &RecordKey) -> Result<bool> {
-        let Some(tier) = &self.parts.tier else {
-            return Ok(false);
+    /// Opens a record of the durable tier, which keeps it here; or says that there is none.
+    async fn fill(&self, key: &RecordKey, range: ByteRange) -> Result<Found> {
+        let found = match &self.parts.tier {
+            Some(tier) => tier.fill(key, range).await?,
+            None => Found::No(Presence::Absent),
         };
-        let Some(filled) = tier.fill(key).await? else {
-            return Ok(false);
-        };
-        let (head, size) = (filled.head, filled.size_bytes);
-        self.store(key, head, size, filled.body, Pins::default())
-            .await?;
-        Ok(true)
+        Ok(match found {
+            Found::No(Presence::Absent) => Found::No(self.absent()),
+            found => found,
+        })
+    }
+
+    /// Looks for those that are missing here in the durable tier.
+    async fn find_in_tier(&self, keys: &[RecordKey], said: &mut [Presence]) {
+        let Some(tier) = &self.parts.tier else { return };
+        let asked = keys
+            .iter()
+            .zip(said)
+            .filter(|(_, said)| **said != Presence::Present);
+        let asked: Vec<_> = asked
+            .map(|(key, said)| find_one(&**tier, key, said).boxed())
+            .collect();
+        stream::iter(asked)
+            .buffer_unordered(ASKED_AT_ONCE)
+            .collect::<()>()
+            .await;
+    }
+
+    /// How this node is, as far as that takes no time.
+    fn standing(&self) -> Status {
+        let parts = &self.parts;
+        Status {
+            id: parts.id.clone(),
+            store_id: parts.replica.store_id(),
+            version: parts.version.clone(),
+            epoch: parts.rings.epoch(),
+            synced_epoch: self.synced_epoch.load(Ordering::Acquire),
+            catching_up: self.catching_up.load(Ordering::Acquire),
+            draining: self.draining.load(Ordering::Acquire),
+            pinned: parts.replica.pinned(),
+            in_flight: Arc::strong_count(&self.busy) as u64 - 1,
+            tier_reachable: parts.tier.as_ref().map(|tier| tier.is_reachable()),
+            ..Status::default()
+        }
     }
 
     async fn status(self: &Arc<Self>, question: StatusQuestion) -> Result<Status> {
@@ -73,19 +109,9 @@ impl Inner {
             None => false,
         };
         let mut status = Status {
-            id: parts.id.clone(),
-            store_id: parts.replica.store_id(),
-            version: parts.version.clone(),
-            epoch: parts.rings.epoch(),
-            synced_epoch: self.synced_epoch.load(Ordering::Acquire),
-            catching_up: self.catching_up.load(Ordering::Acquire),
-            draining: self.draining.load(Ordering::Acquire),
-            pinned: parts.replica.pinned(),
-            in_flight: Arc::strong_count(&self.busy) as u64 - 1,
             nothing_for_member,
             ring: (parts.rings.epoch() > asked_epoch).then(|| parts.rings.document()),
-            tier_reachable: parts.tier.as_ref().map(|tier| tier.is_reachable()),
-            ..Status::default()
+            ..self.standing()
         };
         if question.with_figures {
             status.stats = parts.admin.stats();
@@ -141,6 +167,16 @@ impl Inner {
     }
 }
 
+/// Asks the durable tier for a blob that is missing here. What it cannot tell stays missing: that costs another upload,
+/// and "unknown" would cost a build.
+async fn find_one(tier: &dyn DurableTier, key: &RecordKey, said: &mut Presence) {
+    match tier.holds(key).await {
+        Ok(true) => *said = Presence::Present,
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%error, "the durable tier cannot tell what it has"),
+    }
+}
+
 /// Epoch of a document; 0 when there is none or it does not parse.
 fn epoch_of(ring: Option<&Bytes>) -> u64 {
     let text = ring.and_then(|ring| std::str::from_utf8(ring).ok());
@@ -171,19 +207,26 @@ fn json(document: &impl serde::Serialize) -> Result<Bytes> {
         .map_err(|error| broken(&error.to_string()))
 }
 
+impl Member {
+    /// How this node is: without figures, and without what it knows of others.
+    pub fn standing(&self) -> Status {
+        self.0.standing()
+    }
+}
+
 #[async_trait]
 impl Peer for Member {
     async fn read(&self, read: Read) -> Result<Found> {
         let (this, key) = (&self.0, &read.key);
         this.check_epoch(key.kind, read.epoch)?;
         if let Some(record) = this.parts.replica.open_record(key, read.range).await? {
+            if let Some(tier) = &this.parts.tier {
+                tier.touched(key);
+            }
             return Ok(values::found(record, &this.busy));
         }
-        if read.fill && this.fill(key).await? {
-            let record = this.parts.replica.open_record(key, read.range).await?;
-            if let Some(record) = record {
-                return Ok(values::found(record, &this.busy));
-            }
+        if read.fill {
+            return this.fill(key, read.range).await;
         }
         Ok(Found::No(this.absent()))
     }
@@ -213,7 +256,9 @@ impl Peer for Member {
             .await?;
         let absent = self.0.absent();
         let presence = |missing| if missing { absent } else { Presence::Present };
-        Ok(missing.into_iter().map(presence).collect())
+        let mut said: Vec<Presence> = missing.into_iter().map(presence).collect();
+        self.0.find_in_tier(&find.keys, &mut said).await;
+        Ok(said)
     }
 
     async fn pull(&self, pull: Pull) -> Result<Vec<bool>> {
@@ -222,17 +267,30 @@ impl Peer for Member {
     }
 
     async fn settle(&self, records: Vec<(RecordKey, Version)>, pins: Pins) -> Result<()> {
-        Ok(self.0.parts.replica.settle(&records, pins).await?)
+        self.0.parts.replica.settle(&records, pins).await?;
+        if let Some(tier) = self.0.parts.tier.as_ref().filter(|_| pins.dirty) {
+            let keys: Vec<RecordKey> = records.into_iter().map(|(key, _)| key).collect();
+            tier.learn(&keys);
+        }
+        Ok(())
     }
 
     async fn delete(&self, _epoch: u64, key: RecordKey) -> Result<bool> {
         let digest = digest(&key);
         let digest = digest.ok_or_else(|| invalid("the name of this blob is not its hash"))?;
-        Ok(self.0.parts.blobs.delete(&key.namespace, &digest).await?)
+        let was_here = self.0.parts.blobs.delete(&key.namespace, &digest).await?;
+        if let Some(tier) = &self.0.parts.tier {
+            tier.delete(&key).await?;
+        }
+        Ok(was_here)
     }
 
     async fn purge(&self, _epoch: u64, namespace: Namespace) -> Result<()> {
-        Ok(self.0.parts.entries.purge(&namespace).await?)
+        self.0.parts.entries.purge(&namespace).await?;
+        match &self.0.parts.tier {
+            Some(tier) => tier.purge(&namespace).await,
+            None => Ok(()),
+        }
     }
 
     async fn list_entries(&self, listing: Listing) -> Result<Vec<ListedEntry>> {

@@ -1,28 +1,43 @@
-//! What a member asks of the durable tier. Uploading is the tier's own work, off the records that are pinned as dirty.
+//! What a member asks of the durable tier. Uploading is the tier's own work, off the records that are pinned as dirty;
+//! what it fetches, it stores here by itself.
 
 use async_trait::async_trait;
-use zimcache_link::{Body, Result};
-use zimcache_store::{RecordHead, RecordKey};
-
-/// A value found in the durable tier.
-#[derive(Debug)]
-pub struct Filled {
-    /// What stands before it.
-    pub head: RecordHead,
-    /// Size of the value in bytes.
-    pub size_bytes: u64,
-    /// All of its bytes.
-    pub body: Box<dyn Body>,
-}
+use zimcache_link::{Found, Result};
+use zimcache_store::{ByteRange, RecordKey};
+use zimcache_types::Namespace;
 
 /// A bucket behind the nodes.
 #[async_trait]
 pub trait DurableTier: Send + Sync + std::fmt::Debug + 'static {
-    /// The value of a record, to be stored here; `None` when the tier has none.
+    /// Opens a record from the tier; what it says when there is none counts as this node's word.
     ///
     /// # Errors
     /// When the tier cannot be asked.
-    async fn fill(&self, key: &RecordKey) -> Result<Option<Filled>>;
+    async fn fill(&self, key: &RecordKey, range: ByteRange) -> Result<Found>;
+
+    /// Whether the tier has a blob, and will have it for hours.
+    ///
+    /// # Errors
+    /// When the tier cannot be asked.
+    async fn holds(&self, key: &RecordKey) -> Result<bool>;
+
+    /// Removes a record from the tier. That there is none is a success.
+    ///
+    /// # Errors
+    /// When the tier cannot be asked.
+    async fn delete(&self, key: &RecordKey) -> Result<()>;
+
+    /// Removes everything of a namespace from the tier.
+    ///
+    /// # Errors
+    /// When the tier cannot be asked; then some may be left.
+    async fn purge(&self, namespace: &Namespace) -> Result<()>;
+
+    /// A record that is here was used: the tier keeps its object alive. Cheap.
+    fn touched(&self, key: &RecordKey);
+
+    /// Another node has brought these into the tier.
+    fn learn(&self, keys: &[RecordKey]);
 
     /// Whether it answers at present. Cheap.
     fn is_reachable(&self) -> bool;

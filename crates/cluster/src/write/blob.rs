@@ -119,7 +119,7 @@ impl BlobWriter for BlobPut {
                     .await;
             }
         }
-        let class = self.shared.config.durability_of(&self.key.namespace);
+        let class = self.shared.durability_of(&self.key.namespace);
         let is_local = class == Durability::Local;
         let how = Commit {
             is_hinted: is_local && self.shared.plan(&self.key).replicas > 1,

@@ -139,7 +139,7 @@ impl Put {
     }
 
     fn how(&self) -> Commit {
-        let is_local = self.shared.config.durability_of(&self.key.namespace) == Durability::Local;
+        let is_local = self.shared.durability_of(&self.key.namespace) == Durability::Local;
         let goes_to_all = self.precondition == Precondition::None;
         Commit {
             is_hinted: is_local && self.shared.plan(&self.key).replicas > 1,

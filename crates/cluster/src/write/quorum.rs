@@ -37,14 +37,14 @@ impl Quorum<'_> {
     /// # Errors
     /// `Unavailable` when there are fewer. Those that exist stay, with the hint.
     pub(crate) async fn reach(mut self) -> Result<()> {
-        let class = self.shared.config.durability_of(&self.key.namespace);
+        let class = self.shared.durability_of(&self.key.namespace);
         let reached = self.make_copies(class).await;
         self.hint_all().await;
         let needs_tier = class == Durability::Bucket;
         match reached {
             Ok(()) if needs_tier => self.wait_for_the_tier().await,
             // One node and the durable tier are as good as two nodes.
-            Err(_) if self.shared.config.durable_tier => self.wait_for_the_tier().await,
+            Err(_) if self.shared.has_tier() => self.wait_for_the_tier().await,
             reached => reached,
         }
     }
