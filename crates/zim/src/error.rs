@@ -61,6 +61,33 @@ pub(crate) enum Error {
     OpenStore { path: PathBuf, source: OpenError },
     #[error("there is no store in {}", .0.display())]
     NoStore(PathBuf),
+    #[error("the file of the ring cannot be changed")]
+    RingFile(#[source] zimcache_auth::Error),
+    #[error("there is a ring in {} already", .0.display())]
+    RingExists(PathBuf),
+    #[error("the ring stays as it is")]
+    RingChange(#[source] zimcache_ring::Refusal),
+    #[error(
+        "{0:?} is no node; write ID=ADDRESS, then ,zone=ZONE and ,weight=N where wanted; a share is ID=N"
+    )]
+    Node(String),
+    #[error("no ring is known: give --ring with a file or a URL")]
+    NoRing,
+    #[error("{0}")]
+    NodeSetting(&'static str),
+    #[error("the certificates for the way between gateways and nodes cannot be used")]
+    PeerTls(#[source] zimcache_link::TlsError),
+    #[error("the durable tier cannot be used")]
+    Tier(#[source] zimcache_tier::Error),
+    #[error("what this node remembers of the others cannot be used")]
+    Notes(#[from] zimcache_member::NotesError),
+    #[error("the operating system gives no random numbers")]
+    NoRandomness(#[source] getrandom::Error),
+    #[error("the ring in {place} cannot be used")]
+    Ring {
+        place: String,
+        source: zimcache_ring::Error,
+    },
     #[error("the store failed")]
     Store(#[source] Box<zimcache_store::Error>),
     #[error("hit rates are counted by a running server; leave out --storage to ask one")]
@@ -179,7 +206,8 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Error::Config(error) => error.code(),
-            Error::Tokens(error) => error.code(),
+            Error::Tokens(error) | Error::RingFile(error) => error.code(),
+            Error::RingChange(refusal) => refusal.code(),
             Error::NoStorage
             | Error::NoTokenFile
             | Error::OfflineHitRate
@@ -203,10 +231,19 @@ impl Error {
             | Error::NoUsers(_)
             | Error::SigningKey(_)
             | Error::Tls(_)
+            | Error::NoRing
+            | Error::Node(_)
+            | Error::NodeSetting(_)
+            | Error::Ring { .. }
+            | Error::PeerTls(_)
+            | Error::Tier(_)
+            | Error::Notes(_)
+            | Error::NoRandomness(_)
             | Error::ReadFile { .. } => Code::Invalid,
             Error::PortInUse(_)
             | Error::SocketInUse(_)
             | Error::StoreInUse(_)
+            | Error::RingExists(_)
             | Error::ForeignSettings { .. } => Code::Conflict,
             Error::Store(error) => error.code(),
             Error::NotSet(_) | Error::NotThere { .. } => Code::NotFound,

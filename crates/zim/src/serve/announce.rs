@@ -8,6 +8,7 @@ use std::{
 };
 
 use zimcache_auth::Anonymous;
+use zimcache_config::ServeConfig;
 use zimcache_node::OpenReport;
 
 use crate::output;
@@ -17,12 +18,8 @@ use crate::output;
 pub(super) struct Start<'a> {
     pub(super) addresses: &'a [SocketAddr],
     pub(super) unix_socket: Option<&'a Path>,
-    pub(super) storage: &'a Path,
-    /// Capacity that was asked for. A store is made of whole segments, so a little less is no news.
-    pub(super) asked_bytes: u64,
-    pub(super) found: &'a OpenReport,
-    /// The store was made by this start.
-    pub(super) is_new: bool,
+    /// What the cache is kept in.
+    pub(super) found: &'a str,
     pub(super) access: Access,
 }
 
@@ -94,44 +91,53 @@ impl Start<'_> {
         if let Some(path) = self.unix_socket {
             text.extend(["listening on unix:", &path.to_string_lossy(), "\n"]);
         }
-        text.extend([&*self.found_text(), "\n"]);
+        text.push_str(self.found);
         text.push_str(&self.access.text());
-        if self.found.damaged > 0 {
-            let damaged = output::count(self.found.damaged);
-            text.extend(["damaged records found, not served: ", &damaged, "\n"]);
-        }
-        if self.found.capacity_bytes < self.asked_bytes / 10 * 9 {
-            text.push_str(&self.room_text());
-        }
         if let Some(address) = self.addresses.first() {
             text.push_str(&tools_text(scheme, *address));
         }
         text
     }
+}
 
-    fn found_text(&self) -> String {
-        let found = self.found;
-        let how = match (self.is_new, found.clean) {
-            (true, _) => "; made",
-            (false, true) => "; found after a clean stop",
-            (false, false) => "; recovered after a crash",
-        };
-        format!(
-            "store {}: {} and {}, {} of {}{how} in {} ms",
-            self.storage.display(),
-            output::counted(found.blobs, "blob", "blobs"),
-            output::counted(found.entries, "entry", "entries"),
-            output::bytes(found.live_bytes),
-            output::bytes(found.capacity_bytes),
-            found.recovery.as_millis(),
-        )
+/// What opening a store found, for people. A store is made of whole segments, so a little less room than was asked for is
+/// no news.
+pub(super) fn found(
+    storage: &Path,
+    config: &ServeConfig,
+    report: &OpenReport,
+    is_new: bool,
+) -> String {
+    let how = match (is_new, report.clean) {
+        (true, _) => "; made",
+        (false, true) => "; found after a clean stop",
+        (false, false) => "; recovered after a crash",
+    };
+    let mut text = format!(
+        "store {}: {} and {}, {} of {}{how} in {} ms\n",
+        storage.display(),
+        output::counted(report.blobs, "blob", "blobs"),
+        output::counted(report.entries, "entry", "entries"),
+        output::bytes(report.live_bytes),
+        output::bytes(report.capacity_bytes),
+        report.recovery.as_millis(),
+    );
+    if report.damaged > 0 {
+        let damaged = output::count(report.damaged);
+        text.extend(["damaged records found, not served: ", &damaged, "\n"]);
     }
-
-    fn room_text(&self) -> String {
-        let effective = output::bytes(self.found.capacity_bytes);
-        let asked = output::bytes(self.asked_bytes);
-        format!("room for {effective}, not {asked}: the disk is too full for more\n")
+    let asked = config.store.max_size.as_u64();
+    if report.capacity_bytes < asked / 10 * 9 {
+        let (effective, asked) = (output::bytes(report.capacity_bytes), output::bytes(asked));
+        text.extend([
+            "room for ",
+            &effective,
+            ", not ",
+            &asked,
+            ": the disk is too full for more\n",
+        ]);
     }
+    text
 }
 
 /// A line to paste for each tool.
@@ -157,6 +163,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 mod tests {
     use std::time::Duration;
 
+    use zimcache_types::ByteSize;
+
     use super::*;
 
     const OPEN: Access = Access {
@@ -178,19 +186,23 @@ mod tests {
         }
     }
 
+    fn asking_for(bytes: u64) -> ServeConfig {
+        let mut config = ServeConfig::default();
+        config.store.max_size = ByteSize(bytes);
+        config
+    }
+
     #[test]
     fn the_start_tells_addresses_findings_and_lines_to_paste() {
         let addresses = [
             "127.0.0.1:8080".parse().unwrap(),
             "[::1]:8080".parse().unwrap(),
         ];
+        let found = found(Path::new("/s"), &asking_for(90 << 30), &report(), false);
         let start = Start {
             addresses: &addresses,
             unix_socket: Some(Path::new("/run/z")),
-            storage: Path::new("/s"),
-            asked_bytes: 90 << 30,
-            found: &report(),
-            is_new: false,
+            found: &found,
             access: OPEN,
         };
         let text = start.text();
@@ -202,8 +214,8 @@ mod tests {
             lines[3],
             "store /s: 1 234 blobs and 5 entries, 3GiB of 90GiB; recovered after a crash in 7 ms"
         );
-        assert!(lines[4].starts_with("access: without credentials everybody may read and write"));
-        assert_eq!(lines[5], "damaged records found, not served: 2");
+        assert_eq!(lines[4], "damaged records found, not served: 2");
+        assert!(lines[5].starts_with("access: without credentials everybody may read and write"));
         assert!(
             text.contains("--remote_cache=http://127.0.0.1:8080 "),
             "{text}"
@@ -216,16 +228,7 @@ mod tests {
 
     #[test]
     fn less_room_than_asked_for_is_told() {
-        let start = Start {
-            addresses: &[],
-            unix_socket: None,
-            storage: Path::new("/s"),
-            asked_bytes: 101 << 30,
-            found: &report(),
-            is_new: false,
-            access: OPEN,
-        };
-        let text = start.text();
+        let text = found(Path::new("/s"), &asking_for(101 << 30), &report(), false);
         assert!(text.contains("room for 90GiB, not 101GiB"), "{text}");
     }
 

@@ -121,7 +121,8 @@ fn bind_loopback(port: u16) -> Result<Vec<TcpListener>> {
     }
 }
 
-fn listen(address: SocketAddr, only_v6: bool) -> Result<TcpListener> {
+/// One address.
+pub(super) fn listen(address: SocketAddr, only_v6: bool) -> Result<TcpListener> {
     try_listen(address, only_v6).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => Error::PortInUse(address),
         _ => Error::Listen { address, source },

@@ -1,16 +1,26 @@
-//! `zim cache serve`: one process that is a node and a gateway, joined by trait objects.
+//! What serves: `zim cache serve`, one process that is a node and a gateway, joined by trait objects; and both by
+//! themselves, `gateway` and `node`, the parts of a cluster.
 //!
 //! Order of the start: settings, log, addresses, store, listeners answer. Order of the stop: listeners, requests,
 //! store. A store that failed to close cleanly is recovered at the next start.
 
 mod access;
+mod alone;
 mod announce;
+mod durable;
 mod files;
+pub(crate) mod gateway;
+mod keeper;
+mod links;
 mod listen;
+mod member;
+pub(crate) mod node;
+mod pid_file;
 mod reload;
+pub(crate) mod ring;
 mod stop;
 
-use std::{num::NonZero, process::ExitCode, thread};
+use std::{num::NonZero, path::Path, process::ExitCode, sync::Arc, thread};
 
 use tokio::runtime::{self, Runtime};
 use zimcache_config::{Environment, LogConfig, LogFormat, ServeConfig};
@@ -19,32 +29,20 @@ use zimcache_node::Node;
 use zimcache_telemetry::log;
 
 use crate::{
-    args::ServeArgs,
+    args::{CommonArgs, ServeArgs, SettingArgs as _},
     error::{Error, Result},
     local::{self, open_node},
     output,
+    serve::{member::Seat, pid_file::PidFile},
 };
 
 /// Serves until a signal; or only checks or prints the settings.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
-    let origin = reload::Origin {
-        file: args.config.clone(),
-        environment: Environment::of_process(),
-        flags: args.settings(),
-    };
-    let config = origin.load()?;
-    if args.print_config {
-        output::print(&config.to_toml().map_err(Error::PrintConfig)?)?;
+    let Some((config, origin)) = prepare(args.settings(), &args.common)? else {
         return Ok(ExitCode::SUCCESS);
-    }
+    };
     let storage = config.storage.as_deref().ok_or(Error::NoStorage)?;
     let tls = access::tls(&config.tls)?;
-    if args.check {
-        access::policy(&config, &origin.environment, true)?;
-        access::signing_key(&config.auth)?;
-        output::print("the configuration is fine\n")?;
-        return Ok(ExitCode::SUCCESS);
-    }
     start_log(&config.log)?;
     if let Some(warning) = files::raise_limit(config.gateway.max_connections) {
         output::tell(&warning);
@@ -53,11 +51,63 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let is_new = !local::holds_store(storage);
     let node = open_node(storage, &config.store)?;
     let runtime = start_runtime()?;
-    let served = runtime.block_on(serve(&config, origin, tls, is_new, bound, &node));
+    let _pid_file = PidFile::write(config.pid_file.as_deref())?;
+    let found = announce::found(storage, &config, &node.report(), is_new);
+    let served = runtime.block_on(async {
+        let (stores, seat) = stores(&config, storage, &node).await?;
+        let served = serve(&config, origin, tls, bound, stores, &found).await;
+        if let Some(seat) = seat {
+            seat.leave(config.gateway.drain_timeout).await;
+        }
+        served
+    });
     // The runtime still runs, so that a second signal ends a close that takes too long.
     node.close();
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// What is served: the node as it is, or with the durable tier that the settings name behind it.
+async fn stores(
+    config: &ServeConfig,
+    folder: &Path,
+    node: &Node,
+) -> Result<(Stores, Option<Seat>)> {
+    if config.s3.bucket.is_some() {
+        let (stores, seat) = alone::join(config, folder, node).await?;
+        return Ok((stores, Some(seat)));
+    }
+    let stores = Stores {
+        blobs: node.blobs(),
+        entries: node.entries(),
+        admin: node.admin(),
+    };
+    Ok((stores, None))
+}
+
+/// Reads and checks the settings; `None` when that is all that was asked for.
+fn prepare(
+    flags: Vec<(&'static str, String)>,
+    common: &CommonArgs,
+) -> Result<Option<(ServeConfig, reload::Origin)>> {
+    let origin = reload::Origin {
+        file: common.config.clone(),
+        environment: Environment::of_process(),
+        flags,
+    };
+    let config = origin.load()?;
+    if common.print_config {
+        output::print(&config.to_toml().map_err(Error::PrintConfig)?)?;
+        return Ok(None);
+    }
+    if common.check {
+        access::tls(&config.tls)?;
+        access::policy(&config, &origin.environment, true)?;
+        access::signing_key(&config.auth)?;
+        output::print("the configuration is fine\n")?;
+        return Ok(None);
+    }
+    Ok(Some((config, origin)))
 }
 
 fn start_log(config: &LogConfig) -> Result<()> {
@@ -83,29 +133,23 @@ fn start_runtime() -> Result<Runtime> {
         .map_err(Error::Runtime)
 }
 
-/// Answers until a signal, then drains.
+/// Answers from these stores until a signal, then drains. `found` says what they are, for people.
 async fn serve(
     config: &ServeConfig,
     origin: reload::Origin,
     tls: Option<Tls>,
-    is_new: bool,
     bound: listen::Bound,
-    node: &Node,
+    stores: Stores,
+    found: &str,
 ) -> Result<()> {
     let stopped = stop::on_signal()?;
-    let gateway = Gateway::new(
-        config.gateway.clone(),
-        Stores {
-            blobs: node.blobs(),
-            entries: node.entries(),
-            admin: node.admin(),
-        },
-    );
+    let admin = Arc::clone(&stores.admin);
+    let gateway = Gateway::new(config.gateway.clone(), stores);
     let local_only = bound.is_local();
     let reload = reload::Reload {
         origin,
         gateway: gateway.clone(),
-        admin: node.admin(),
+        admin,
         tls: tls.clone(),
         local_only,
     };
@@ -114,10 +158,7 @@ async fn serve(
     let start = announce::Start {
         addresses: &addresses,
         unix_socket: config.unix_socket.as_deref(),
-        storage: config.storage.as_deref().ok_or(Error::NoStorage)?,
-        asked_bytes: config.store.max_size.as_u64(),
-        found: &node.report(),
-        is_new,
+        found,
         access: announce::Access {
             tls: tls.is_some(),
             configured,

@@ -1,0 +1,161 @@
+//! A node's page for those who run the system, on a port of its own: health, readiness, metrics, how it stands.
+//!
+//! | path | methods | answer |
+//! | --- | --- | --- |
+//! | `/health` | GET | 200 while the process answers |
+//! | `/ready` | GET | 200 when the node knows all that it missed, else 503 |
+//! | `/metrics` | GET | Prometheus' text format |
+//! | `/admin/v1/status` | GET | what the node holds and waits for, in JSON |
+//!
+//! Nobody is asked who he is: the port is for the inside of a cluster. Not here: changing anything.
+
+use std::{net::TcpListener, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use zimcache_gateway::register_store;
+use zimcache_link::{Peer, Status, StatusQuestion};
+use zimcache_member::Member;
+use zimcache_store::StoreAdmin;
+use zimcache_telemetry::{
+    metrics::{Figure, Kind, Registry},
+    task,
+};
+
+use crate::error::{Error, Result};
+
+const fn gauge(name: &'static str, help: &'static str) -> Figure {
+    Figure {
+        kind: Kind::Gauge,
+        name,
+        help,
+    }
+}
+
+const FIGURES: &[Figure] = &[
+    gauge("zimcache_ring_epoch", "Epoch of the ring that is followed."),
+    gauge(
+        "zimcache_ring_synced_epoch",
+        "Epoch of the last placement for which everything was handed to its owners.",
+    ),
+    gauge(
+        "zimcache_node_catching_up",
+        "1 while the node has not heard from every other what it missed.",
+    ),
+    gauge(
+        "zimcache_node_draining",
+        "1 while the node is about to leave.",
+    ),
+    gauge(
+        "zimcache_dirty_records",
+        "Records that are not in the durable tier yet.",
+    ),
+    gauge("zimcache_dirty_bytes", "Bytes of them."),
+    gauge(
+        "zimcache_hinted_records",
+        "Records that another owner may lack.",
+    ),
+    gauge("zimcache_hinted_bytes", "Bytes of them."),
+    gauge(
+        "zimcache_node_calls",
+        "Calls of gateways and nodes under way.",
+    ),
+];
+
+fn values(status: &Status) -> Vec<u64> {
+    vec![
+        status.epoch,
+        status.synced_epoch,
+        u64::from(status.catching_up),
+        u64::from(status.draining),
+        status.pinned.dirty,
+        status.pinned.dirty_bytes,
+        status.pinned.hints,
+        status.pinned.hint_bytes,
+        status.in_flight,
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct Keeper {
+    member: Member,
+    registry: Registry,
+}
+
+/// Answers on this address until `stopped` says so. Call it on the runtime.
+pub(super) fn start(
+    listener: TcpListener,
+    member: Member,
+    admin: Arc<dyn StoreAdmin>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<()> {
+    let registry = Registry::new();
+    register_store(&registry, admin);
+    let own = member.clone();
+    registry.figures(FIGURES, move || values(&own.standing()));
+    let pages = Router::new()
+        .route("/health", get(async || "ok\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/admin/v1/status", get(status))
+        .with_state(Keeper { member, registry });
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
+    task::spawn("keeper", async move {
+        let stop = async move {
+            stopped.wait_for(|stopped| *stopped).await.ok();
+        };
+        let served = axum::serve(listener, pages).with_graceful_shutdown(stop);
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the page for those who run the system has ended");
+        }
+    });
+    Ok(())
+}
+
+async fn ready(State(keeper): State<Keeper>) -> (StatusCode, &'static str) {
+    if keeper.member.standing().catching_up {
+        return (StatusCode::SERVICE_UNAVAILABLE, "catching up\n");
+    }
+    (StatusCode::OK, "ready\n")
+}
+
+async fn metrics(State(keeper): State<Keeper>) -> impl IntoResponse {
+    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (text, keeper.registry.render())
+}
+
+async fn status(State(keeper): State<Keeper>) -> Response {
+    let question = StatusQuestion {
+        with_figures: true,
+        ..StatusQuestion::default()
+    };
+    match keeper.member.status(question).await {
+        Ok(status) => Json(document(&status)).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}
+
+fn document(status: &Status) -> Value {
+    json!({
+        "id": status.id,
+        "version": status.version,
+        "epoch": status.epoch,
+        "syncedEpoch": status.synced_epoch,
+        "catchingUp": status.catching_up,
+        "draining": status.draining,
+        "dirty": status.pinned.dirty,
+        "dirtyBytes": status.pinned.dirty_bytes,
+        "hints": status.pinned.hints,
+        "hintBytes": status.pinned.hint_bytes,
+        "calls": status.in_flight,
+        "tierReachable": status.tier_reachable,
+        "stats": status.stats,
+    })
+}

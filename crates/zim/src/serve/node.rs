@@ -1,0 +1,111 @@
+//! `zim node`: one disk of a cluster, offered to its gateways and to the other nodes.
+//!
+//! Order of the start: settings, log, ring, addresses, store, answers. Order of the stop: calls, what has to be handed
+//! over, store. A node answers "absent" only when it has heard from the others what it missed.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use tokio::sync::watch;
+use zimcache_config::ServeConfig;
+use zimcache_link::{self as link, Peer, Remote, Settings};
+use zimcache_member::Peers;
+use zimcache_node::Node;
+
+use super::{
+    announce, keeper, links, listen, member::Seat, pid_file::PidFile, prepare, ring::RingSource,
+    start_log, start_runtime, stop,
+};
+use crate::{
+    args::{NodeArgs, SettingArgs as _},
+    error::{Error, Result},
+    local::{self, open_node},
+    output,
+};
+
+/// Serves until a signal; or only checks or prints the settings.
+pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
+    let Some((config, _)) = prepare(args.settings(), &args.common)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let storage = config.storage.as_deref().ok_or(Error::NoStorage)?;
+    let source = RingSource::of(&config.cluster)?;
+    let settings = links::settings(&config.cluster)?;
+    start_log(&config.log)?;
+    let id = config.cluster.member.as_deref();
+    let id = id.ok_or(Error::NodeSetting("no id is known: give --member"))?;
+    let ring = source.read()?;
+    let listen = config.cluster.listen;
+    let listen = listen.ok_or(Error::NodeSetting("no address is known: give --listen"))?;
+    let bound = Bound {
+        peers: listen::listen(listen, true)?,
+        keeper: config
+            .cluster
+            .admin
+            .map(|at| listen::listen(at, true))
+            .transpose()?,
+    };
+    let is_new = !local::holds_store(storage);
+    let node = open_node(storage, &config.store)?;
+    let runtime = start_runtime()?;
+    let _pid_file = PidFile::write(config.pid_file.as_deref())?;
+    output::print(&announce::found(storage, &config, &node.report(), is_new))?;
+    let served = runtime.block_on(async {
+        let connect = settings.clone();
+        let peers: Peers = Arc::new(move |address: &str| -> Arc<dyn Peer> {
+            Arc::new(Remote::new(address, &connect))
+        });
+        let me = (id, source.follow(ring));
+        let seat = Seat::take(&config, storage, &node, me, peers).await?;
+        serve(&config, bound, settings, seat, &node).await
+    });
+    node.close();
+    runtime.shutdown_background();
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// What is listened on.
+#[derive(Debug)]
+struct Bound {
+    peers: TcpListener,
+    keeper: Option<TcpListener>,
+}
+
+/// Answers until a signal, then hands over what only this node has.
+async fn serve(
+    config: &ServeConfig,
+    bound: Bound,
+    settings: Settings,
+    seat: Seat,
+    node: &Node,
+) -> Result<()> {
+    let stopped = stop::on_signal()?;
+    let (ending, ended) = watch::channel(false);
+    let listener = tokio::net::TcpListener::from_std(bound.peers).map_err(Error::Runtime)?;
+    let address = listener.local_addr().map_err(Error::Runtime)?;
+    if let Some(listener) = bound.keeper {
+        let at = listener.local_addr().map_err(Error::Runtime)?;
+        keeper::start(listener, seat.member.clone(), node.admin(), ended)?;
+        output::print(&format!("health and metrics on http://{at}\n"))?;
+    }
+    output::print(&listening(config, &settings, address))?;
+    let peer: Arc<dyn Peer> = Arc::new(seat.member.clone());
+    link::serve(listener, peer, settings.tls, stopped).await;
+    seat.leave(config.gateway.drain_timeout).await;
+    ending.send_replace(true);
+    Ok(())
+}
+
+/// Where and as whom, for people.
+fn listening(config: &ServeConfig, settings: &Settings, address: SocketAddr) -> String {
+    let scheme = if settings.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let id = config.cluster.member.as_deref().unwrap_or_default();
+    format!("listening on {scheme}://{address} as {id}\n")
+}
