@@ -10,7 +10,7 @@ NIGHTLY_SCALE ?= 40
 NIGHTLY_LIMIT ?= 3h
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build run test lint unit real clients doc bench fuzz gen tidy numbers \
+.PHONY: help build run test lint unit real clients doc bench cluster cluster-down fuzz gen tidy numbers \
 	nightly nightly-store nightly-procs nightly-fuzz nightly-quality soak
 
 help: ## lists these verbs
@@ -46,6 +46,13 @@ bench: ## compares with other servers; writes docs/benchmarks.md (about 100 minu
 	cargo build --release --locked --bin zim
 	ZIM_BIN="$${CARGO_TARGET_DIR:-target}/release/zim" cargo run --release --locked --package zimcache-xtask -- bench
 
+cluster: build ## starts 2 gateways, 3 nodes, S3 and Redis on this machine; target/cluster/processes.json says where
+	@.ci/needs cluster
+	cargo run --quiet --locked --package zimcache-xtask -- cluster up
+
+cluster-down: ## stops every process of make cluster
+	cargo run --quiet --locked --package zimcache-xtask -- cluster down
+
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs a nightly toolchain)
 	@.ci/needs fuzz
 	@.ci/fuzz $(FUZZ_SECONDS)
@@ -67,7 +74,14 @@ nightly-store: ## the store's model, crash and fault tests at NIGHTLY_SCALE time
 nightly-procs: ## kills, power cuts and real clients at NIGHTLY_SCALE times the volume
 	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build real
 
-nightly-fuzz: ## every fuzz target for 20 minutes
+nightly-cluster: build ## starts 2 gateways, 3 nodes, S3 and Redis on this machine; target/cluster/processes.json says where
+	@.ci/needs cluster
+	cargo run --quiet --locked --package zimcache-xtask -- cluster up
+
+cluster-down: ## stops every process of make cluster
+	cargo run --quiet --locked --package zimcache-xtask -- cluster down
+
+fuzz: ## every fuzz target for 20 minutes
 	@.ci/needs fuzz
 	timeout $(NIGHTLY_LIMIT) .ci/fuzz 1200
 

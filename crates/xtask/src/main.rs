@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench | policies`.
+//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench | cluster | policies`.
 //!
 //! Not part of the product: nothing here ships. Every chore reads the tree it is started in; none but `bench`
 //! (when it lacks a peer) needs a network.
@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod cluster;
 mod edges;
 mod features;
 mod generate;
@@ -42,6 +43,9 @@ enum Chore {
     },
     /// Measures ours beside others on this machine and writes `docs/benchmarks.md`.
     Bench(bench::Args),
+    /// Starts or stops a whole cluster as processes of this machine.
+    #[command(subcommand)]
+    Cluster(cluster::Action),
     /// Replays a trace of requests through eviction policies and prints how often each hits.
     Policies(policies::Args),
 }
@@ -55,6 +59,7 @@ fn main() -> Result<ExitCode> {
         Chore::Numbers => Ok(numbers::run(&tree)),
         Chore::Gen { check } => generate::run(&tree, check),
         Chore::Bench(args) => bench::run(&tree.root, &args),
+        Chore::Cluster(action) => cluster::run(&tree.root, action),
         Chore::Policies(args) => policies::run(&args),
     }
 }
