@@ -92,7 +92,10 @@ pub(crate) async fn serve<F>(
 where
     F: Future<Output = ()> + Send,
 {
-    shared.history.restore().await;
+    // One of several gateways keeps nothing of its own.
+    if shared.admin.cluster().is_none() {
+        shared.history.restore().await;
+    }
     let (stop, stopped) = watch::channel(false);
     let accepting: Vec<_> = listeners
         .into_iter()

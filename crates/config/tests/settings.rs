@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use proptest::{option, prelude::*};
 use zimcache_config::{
-    AnonymousPolicy, AuthConfig, Environment, Field, GatewayConfig, LimitsConfig, LoadError,
-    LogConfig, LogFormat, LogLevel, Rate, ServeConfig, StoreConfig, TlsConfig, load_serve,
-    reference,
+    AnonymousPolicy, AuthConfig, ClusterConfig, Environment, Field, GatewayConfig, LimitsConfig,
+    LoadError, LogConfig, LogFormat, LogLevel, Rate, S3Config, ServeConfig, StoreConfig, TlsConfig,
+    load_serve, reference,
 };
 use zimcache_types::ByteSize;
 
@@ -315,6 +315,7 @@ fn every_setting_is_declared_and_every_name_is_used_once() {
         bind: Some(vec!["::1".parse().unwrap()]),
         storage: Some("/s".into()),
         unix_socket: Some("/u".into()),
+        pid_file: Some("/p".into()),
         store: StoreConfig {
             segment_size: Some(ByteSize::mib(16)),
             index_memory: Some(ByteSize::mib(64)),
@@ -327,6 +328,8 @@ fn every_setting_is_declared_and_every_name_is_used_once() {
         auth: full_auth(),
         tls: full_tls(),
         limits: full_limits(),
+        cluster: full_cluster(),
+        s3: full_s3(),
         ..ServeConfig::default()
     };
     let mut written = BTreeSet::new();
@@ -352,6 +355,30 @@ fn every_setting_is_declared_and_every_name_is_used_once() {
         .filter_map(|field| field.flag)
         .collect();
     assert_eq!(flags.iter().collect::<BTreeSet<_>>().len(), flags.len());
+}
+
+fn full_cluster() -> ClusterConfig {
+    ClusterConfig {
+        ring: Some("/r".to_owned()),
+        member: Some("a".to_owned()),
+        listen: Some("127.0.0.1:1".parse().unwrap()),
+        admin: Some("127.0.0.1:2".parse().unwrap()),
+        peer_ca: Some("/a".into()),
+        peer_cert: Some("/b".into()),
+        peer_key: Some("/c".into()),
+        ..ClusterConfig::default()
+    }
+}
+
+fn full_s3() -> S3Config {
+    S3Config {
+        bucket: Some("bucket".to_owned()),
+        endpoint: Some("http://a".to_owned()),
+        region: Some("r".to_owned()),
+        path_style: Some(true),
+        ca_file: Some("/a".into()),
+        ..S3Config::default()
+    }
 }
 
 fn full_auth() -> AuthConfig {

@@ -132,7 +132,7 @@ pub(crate) struct InitArgs {
 /// Flags of what changes nodes.
 #[derive(Debug, Args)]
 pub(crate) struct ChangeArgs {
-    /// Nodes: to join ID=ADDRESS[,zone=ZONE][,weight=N]; to weigh ID=N; else ID
+    /// Nodes: to join ID=ADDRESS, then ,zone=ZONE and ,weight=N where wanted; to weigh ID=N; else ID
     #[arg(value_name = "NODE", required = true)]
     pub(crate) nodes: Vec<String>,
     #[command(flatten)]

@@ -13,8 +13,8 @@ use zimcache_ring::{Document, Member};
 use zimcache_types::{Namespace, SystemClock};
 
 use super::{
-    access, files, links, listen, pid_file::PidFile, prepare, ring::RingSource, serve, start_log,
-    start_runtime,
+    access, files, links, listen, pid_file::PidFile, predecessor::outlive, prepare,
+    ring::RingSource, serve, start_log, start_runtime,
 };
 use crate::{
     args::{GatewayArgs, SettingArgs as _},
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
         output::tell(&warning);
     }
     let ring = source.read()?;
-    let bound = listen::bind(&config)?;
+    let bound = outlive(|| listen::bind(&config))?;
     let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let served = runtime.block_on(async {

@@ -16,6 +16,7 @@ mod listen;
 mod member;
 pub(crate) mod node;
 mod pid_file;
+mod predecessor;
 mod reload;
 pub(crate) mod ring;
 mod stop;
@@ -33,7 +34,7 @@ use crate::{
     error::{Error, Result},
     local::{self, open_node},
     output,
-    serve::{member::Seat, pid_file::PidFile},
+    serve::{member::Seat, pid_file::PidFile, predecessor::outlive},
 };
 
 /// Serves until a signal; or only checks or prints the settings.
@@ -47,9 +48,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     if let Some(warning) = files::raise_limit(config.gateway.max_connections) {
         output::tell(&warning);
     }
-    let bound = listen::bind(&config)?;
+    let bound = outlive(|| listen::bind(&config))?;
     let is_new = !local::holds_store(storage);
-    let node = open_node(storage, &config.store)?;
+    let node = outlive(|| open_node(storage, &config.store))?;
     let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let found = announce::found(storage, &config, &node.report(), is_new);

@@ -16,8 +16,8 @@ use zimcache_member::Peers;
 use zimcache_node::Node;
 
 use super::{
-    announce, keeper, links, listen, member::Seat, pid_file::PidFile, prepare, ring::RingSource,
-    start_log, start_runtime, stop,
+    announce, keeper, links, listen, member::Seat, pid_file::PidFile, predecessor::outlive,
+    prepare, ring::RingSource, start_log, start_runtime, stop,
 };
 use crate::{
     args::{NodeArgs, SettingArgs as _},
@@ -41,15 +41,15 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     let listen = config.cluster.listen;
     let listen = listen.ok_or(Error::NodeSetting("no address is known: give --listen"))?;
     let bound = Bound {
-        peers: listen::listen(listen, true)?,
+        peers: outlive(|| listen::listen(listen, true))?,
         keeper: config
             .cluster
             .admin
-            .map(|at| listen::listen(at, true))
+            .map(|at| outlive(|| listen::listen(at, true)))
             .transpose()?,
     };
     let is_new = !local::holds_store(storage);
-    let node = open_node(storage, &config.store)?;
+    let node = outlive(|| open_node(storage, &config.store))?;
     let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     output::print(&announce::found(storage, &config, &node.report(), is_new))?;
