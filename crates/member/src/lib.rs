@@ -22,6 +22,6 @@ mod tier;
 mod values;
 
 pub use member::{Member, Parts, Peers, Settings, Workers};
-pub use notes::{Notes, NotesError};
+pub use notes::{Notes, NotesError, Paper};
 pub use rings::{Rings, point};
 pub use tier::DurableTier;

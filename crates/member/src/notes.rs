@@ -1,10 +1,11 @@
 //! What a member remembers of the others across restarts: which store each had when all that it should have had been
-//! given to it. A small JSON file beside the store.
+//! given to it. A small JSON file beside the store, or whatever a simulation puts in its place.
 //!
 //! Invariant: the file is replaced whole; a crash leaves the old or the new one.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{fs, io::AsyncWriteExt as _, sync::Semaphore};
@@ -37,22 +38,50 @@ struct Content {
     stores: BTreeMap<String, [u8; 16]>,
 }
 
+/// Where notes are written down.
+#[async_trait]
+pub trait Paper: Send + Sync + fmt::Debug + 'static {
+    /// Where that is, for messages.
+    fn path(&self) -> PathBuf;
+
+    /// What was written last; an error of the kind `NotFound` when there is nothing yet.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn read(&self) -> io::Result<Vec<u8>>;
+
+    /// Replaces what is written, durably and as a whole.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there before stays.
+    async fn replace(&self, content: &[u8]) -> io::Result<()>;
+}
+
 /// What is remembered.
 #[derive(Debug)]
 pub struct Notes {
-    path: PathBuf,
+    paper: Box<dyn Paper>,
     content: Mutex<Content>,
     /// One writer at a time.
     writing: Semaphore,
 }
 
 impl Notes {
-    /// Reads them; there are none at first.
+    /// Reads them from a file; there are none at first.
     ///
     /// # Errors
     /// [`NotesError`].
     pub async fn open(path: PathBuf) -> Result<Notes, NotesError> {
-        let content = match fs::read(&path).await {
+        Notes::on(Box::new(File(path))).await
+    }
+
+    /// Reads them from wherever they are; there are none at first.
+    ///
+    /// # Errors
+    /// [`NotesError`].
+    pub async fn on(paper: Box<dyn Paper>) -> Result<Notes, NotesError> {
+        let path = paper.path();
+        let content = match paper.read().await {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(content) => content,
                 Err(_) => return Err(NotesError::Malformed { path }),
@@ -61,7 +90,7 @@ impl Notes {
             Err(source) => return Err(NotesError::Io { path, source }),
         };
         Ok(Notes {
-            path,
+            paper,
             content: Mutex::new(content),
             writing: Semaphore::new(1),
         })
@@ -80,23 +109,40 @@ impl Notes {
         let _writing = self.writing.acquire().await;
         let mut content = self.content.lock().clone();
         content.stores.insert(member.to_owned(), store);
-        let written = self.write(&content).await;
+        let written = match serde_json::to_vec_pretty(&content) {
+            Ok(bytes) => self.paper.replace(&bytes).await,
+            Err(error) => Err(error.into()),
+        };
         written.map_err(|source| NotesError::Io {
-            path: self.path.clone(),
+            path: self.paper.path(),
             source,
         })?;
         *self.content.lock() = content;
         Ok(())
     }
+}
 
-    async fn write(&self, content: &Content) -> io::Result<()> {
-        let bytes = serde_json::to_vec_pretty(content)?;
-        let new = self.path.with_extension("new");
+/// A file that is replaced by renaming.
+#[derive(Debug)]
+struct File(PathBuf);
+
+#[async_trait]
+impl Paper for File {
+    fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+
+    async fn read(&self) -> io::Result<Vec<u8>> {
+        fs::read(&self.0).await
+    }
+
+    async fn replace(&self, content: &[u8]) -> io::Result<()> {
+        let new = self.0.with_extension("new");
         let mut file = fs::File::create(&new).await?;
-        file.write_all(&bytes).await?;
+        file.write_all(content).await?;
         file.sync_all().await?;
-        fs::rename(&new, &self.path).await?;
-        match self.path.parent() {
+        fs::rename(&new, &self.0).await?;
+        match self.0.parent() {
             Some(folder) => fs::File::open(folder).await?.sync_all().await,
             None => Ok(()),
         }
