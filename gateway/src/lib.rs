@@ -62,7 +62,7 @@ use zimcache_telemetry::metrics::Registry;
 
 pub use error::Error;
 pub use metrics::register_store;
-pub use policy::Policy;
+pub use policy::{Policy, retention_of};
 pub use server::{DrainReport, Listener};
 pub use signing::SigningKey;
 pub use tls::{Tls, TlsError};
@@ -170,6 +170,16 @@ impl Gateway {
         let before = self.0.policy.load();
         let next = before.followed_by(policy, &self.0.metrics);
         self.0.policy.store(Arc::new(next));
+    }
+
+    /// Where figures are registered that the metrics page is to show too.
+    pub fn registry(&self) -> &Registry {
+        self.0.metrics.registry()
+    }
+
+    /// The store's keeper side.
+    pub fn admin(&self) -> &Arc<dyn StoreAdmin> {
+        &self.0.admin
     }
 
     /// Signs the URLs that are handed out with this key from now on. Until then it is one that dies with the process,

@@ -182,6 +182,10 @@ pub fn register_store(registry: &Registry, admin: Arc<dyn StoreAdmin>) {
 }
 
 impl Metrics {
+    pub(crate) const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn new(registry: Registry, admin: Arc<dyn StoreAdmin>) -> Metrics {
         register_store(&registry, Arc::clone(&admin));
         let counter = |name, help| registry.counter(name, help, &[]);

@@ -3,7 +3,7 @@
 //! One immutable value behind an atomic pointer; a reload swaps it whole, so a request sees one policy from its start
 //! to its end. Not here: where the parts come from (`zim` reads files), what a request asks for (`call`).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use zimcache_auth::{Anonymous, Authenticator, Sources};
 use zimcache_config::{AssetsConfig, LimitsConfig, Namespaces, namespaces::ANY};
@@ -71,22 +71,20 @@ impl Policy {
         let listed = &self.namespaces;
         listed.is_empty() || listed.contains_key(namespace.as_str()) || listed.contains_key(ANY)
     }
+}
 
-    /// How long values are kept, given what holds where nothing else is said.
-    pub fn retention(&self, default_ttl: Option<Duration>, min_lifetime: Duration) -> Retention {
-        let own = |name: &str| {
-            self.namespaces
-                .get(name)
-                .and_then(|config| config.retention)
-        };
-        let listed = self.namespaces.keys().filter(|name| *name != ANY);
-        let namespaces: BTreeMap<_, _> = listed
-            .filter_map(|name| Some((Namespace::new(name).ok()?, own(name)?.0)))
-            .collect();
-        Retention {
-            default_ttl: own(ANY).map_or(default_ttl, |retention| retention.0),
-            min_lifetime,
-            namespaces,
-        }
+/// How long values are kept, given what holds where nothing else is said.
+pub fn retention_of(
+    namespaces: &Namespaces,
+    default_ttl: Option<Duration>,
+    min_lifetime: Duration,
+) -> Retention {
+    let own = |name: &str| namespaces.get(name).and_then(|config| config.retention);
+    let listed = namespaces.keys().filter(|name| *name != ANY);
+    let own_ttl = |name: &String| Some((Namespace::new(name).ok()?, own(name)?.0));
+    Retention {
+        default_ttl: own(ANY).map_or(default_ttl, |retention| retention.0),
+        min_lifetime,
+        namespaces: listed.filter_map(own_ttl).collect(),
     }
 }

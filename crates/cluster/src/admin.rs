@@ -58,6 +58,8 @@ impl StoreAdmin for Admin {
             sum.expired_records += report.expired_records;
             sum.expired_bytes += report.expired_bytes;
             sum.compacted_bytes += report.compacted_bytes;
+            sum.swept_objects += report.swept_objects;
+            sum.swept_bytes += report.swept_bytes;
         }
         Ok(sum)
     }

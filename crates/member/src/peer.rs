@@ -10,7 +10,7 @@ use zimcache_link::{
     Result, Status, StatusQuestion, Write, Writing, usage_to_json,
 };
 use zimcache_ring::Document;
-use zimcache_store::{ByteRange, Pins, RecordKey, RecordKind, Version};
+use zimcache_store::{ByteRange, GcOptions, GcReport, Pins, RecordKey, RecordKind, Version};
 use zimcache_types::{Code, Digest, EntryKey, Hash, Namespace};
 
 use crate::{
@@ -212,6 +212,36 @@ impl Member {
     pub fn standing(&self) -> Status {
         self.0.standing()
     }
+
+    /// Collects garbage here, and in the durable tier if that is this node's task.
+    ///
+    /// # Errors
+    /// As [`zimcache_store::StoreAdmin::gc`]; when the durable tier cannot be asked.
+    pub async fn collect(&self, options: GcOptions) -> Result<GcReport> {
+        let (whole, dry_run) = (options.namespace.is_none(), options.dry_run);
+        let mut report = self.0.parts.admin.gc(options).await?;
+        if let Some(tier) = self
+            .0
+            .parts
+            .tier
+            .as_ref()
+            .filter(|_| whole && self.sweeps())
+        {
+            (report.swept_objects, report.swept_bytes) = tier.sweep(dry_run).await?;
+        }
+        Ok(report)
+    }
+
+    /// Whether this node is the one that sweeps the durable tier: the first of the ring that is there.
+    pub fn sweeps(&self) -> bool {
+        let Some(ring) = self.0.parts.rings.get() else {
+            return false;
+        };
+        let mut there = ring.members().filter(|(_, member)| !member.state.is_gone());
+        there
+            .next()
+            .is_some_and(|(_, first)| *first.id == *self.0.parts.id)
+    }
 }
 
 #[async_trait]
@@ -317,7 +347,7 @@ impl Peer for Member {
     async fn manage(&self, work: Manage) -> Result<Bytes> {
         let admin = &self.0.parts.admin;
         match work {
-            Manage::Gc(options) => json(&admin.gc(options).await?),
+            Manage::Gc(options) => json(&self.collect(options).await?),
             Manage::Verify => json(&admin.verify(Box::new(|_| {})).await?),
             Manage::Drain(drains) => {
                 self.0.draining.store(drains, Ordering::Release);

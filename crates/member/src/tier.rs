@@ -33,6 +33,12 @@ pub trait DurableTier: Send + Sync + std::fmt::Debug + 'static {
     /// When the tier cannot be asked; then some may be left.
     async fn purge(&self, namespace: &Namespace) -> Result<()>;
 
+    /// Removes what nobody used for its whole life, or only says what that would be: objects, and their bytes.
+    ///
+    /// # Errors
+    /// When the tier cannot be asked.
+    async fn sweep(&self, dry_run: bool) -> Result<(u64, u64)>;
+
     /// A record that is here was used: the tier keeps its object alive. Cheap.
     fn touched(&self, key: &RecordKey);
 

@@ -97,6 +97,10 @@ pub struct GcReport {
     pub expired_bytes: u64,
     /// Bytes of dead records and padding given back for reuse.
     pub compacted_bytes: u64,
+    /// Objects removed from the durable tier because nobody used them for their whole life.
+    pub swept_objects: u64,
+    /// Bytes of them.
+    pub swept_bytes: u64,
 }
 
 /// How long things are kept.

@@ -51,6 +51,11 @@ fn describe(report: &GcReport) -> String {
         output::counted(report.expired_records, "record", "records"),
         output::bytes(report.expired_bytes)
     );
+    let swept = format!(
+        "{}, {}",
+        output::counted(report.swept_objects, "object", "objects"),
+        output::bytes(report.swept_bytes)
+    );
     let did = if report.dry_run {
         "Would free"
     } else {
@@ -64,6 +69,7 @@ fn describe(report: &GcReport) -> String {
         ("evicted", evicted),
         ("too old", expired),
         ("compacted", output::bytes(report.compacted_bytes)),
+        ("from the bucket", swept),
     ])
 }
 

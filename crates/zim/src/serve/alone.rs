@@ -1,9 +1,10 @@
 //! One store with a durable tier behind it, in one process: a cluster of a single member.
 //!
-//! Not here: a store without a durable tier, which is served as it is. Garbage collection and figures are the store's own.
+//! Not here: a store without a durable tier, which is served as it is. Figures are the store's own.
 
 use std::{path::Path, sync::Arc};
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 use zimcache_cluster::Cluster;
 use zimcache_config::ServeConfig;
@@ -12,7 +13,11 @@ use zimcache_link::Peer;
 use zimcache_member::Peers;
 use zimcache_node::Node;
 use zimcache_ring::{Document, Member};
-use zimcache_types::SystemClock;
+use zimcache_store::{
+    BlobInfo, Error as StoreError, GcOptions, GcReport, Result as StoreResult, Retention,
+    StoreAdmin, StoreStats, Usage, VerifyReport, admin::OnProgress,
+};
+use zimcache_types::{Digest, Namespace, SystemClock};
 
 use super::{gateway, member::Seat};
 use crate::error::{Error, Result};
@@ -50,7 +55,53 @@ pub(super) async fn join(
     let stores = Stores {
         blobs: cluster.blobs(),
         entries: cluster.entries(),
-        admin: node.admin(),
+        admin: Arc::new(Alone {
+            store: node.admin(),
+            member: seat.member.clone(),
+        }),
     };
     Ok((stores, seat))
+}
+
+/// The store's keeper side, whose garbage collection sweeps the bucket too.
+#[derive(Debug)]
+struct Alone {
+    store: Arc<dyn StoreAdmin>,
+    member: zimcache_member::Member,
+}
+
+#[async_trait]
+impl StoreAdmin for Alone {
+    fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+
+    async fn gc(&self, options: GcOptions) -> StoreResult<GcReport> {
+        let collected = self.member.collect(options).await;
+        collected.map_err(|error| StoreError::Remote {
+            code: error.code(),
+            message: error.to_string().into(),
+        })
+    }
+
+    fn set_retention(&self, retention: Retention) {
+        self.store.set_retention(retention);
+    }
+
+    async fn usage(&self) -> StoreResult<Vec<Usage>> {
+        self.store.usage().await
+    }
+
+    async fn list_blobs(
+        &self,
+        namespace: &Namespace,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> StoreResult<Vec<BlobInfo>> {
+        self.store.list_blobs(namespace, after, limit).await
+    }
+
+    async fn verify(&self, on_progress: OnProgress) -> StoreResult<VerifyReport> {
+        self.store.verify(on_progress).await
+    }
 }

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use zimcache_config::S3Config;
 use zimcache_link::{Body, Error as LinkError, Found, Peer, Presence, Result as LinkResult};
 use zimcache_member::{DurableTier, Peers, Rings, point};
-use zimcache_store::{ByteRange, Pins, RecordKey, Replica, Version};
+use zimcache_store::{ByteRange, Pins, RecordKey, RecordKind, Replica, Retention, Version};
 use zimcache_telemetry::task;
-use zimcache_tier::{Bucket, BucketSettings, Fill, Filled, Owners, Tier, TierParts, TierSettings};
-use zimcache_types::{Clock, Namespace};
+use zimcache_tier::{
+    Bucket, BucketSettings, Fill, Filled, Owners, SweepOptions, Tier, TierParts, TierSettings,
+};
+use zimcache_types::{Clock, Namespace, Timestamp};
 
 use crate::error::{Error, Result};
 
@@ -142,7 +144,20 @@ const DIRTY: Pins = Pins {
 
 /// The tier of a member.
 #[derive(Debug)]
-pub(super) struct OfMember(pub(super) Arc<Tier>);
+pub(super) struct OfMember {
+    pub(super) tier: Arc<Tier>,
+    /// What is past its time on the nodes is not brought back from the bucket.
+    pub(super) retention: Retention,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl OfMember {
+    fn is_past_its_time(&self, key: &RecordKey, created: Timestamp) -> bool {
+        let ttl = self.retention.ttl(&key.namespace);
+        let is_entry = matches!(key.kind, RecordKind::Entry(_));
+        is_entry && ttl.is_some_and(|ttl| self.clock.now().since(created) >= ttl)
+    }
+}
 
 fn failed(error: zimcache_tier::Error) -> LinkError {
     LinkError::Refused {
@@ -154,7 +169,10 @@ fn failed(error: zimcache_tier::Error) -> LinkError {
 #[async_trait]
 impl DurableTier for OfMember {
     async fn fill(&self, key: &RecordKey, range: ByteRange) -> LinkResult<Found> {
-        Ok(match self.0.fill(key, range).await.map_err(failed)? {
+        Ok(match self.tier.fill(key, range).await.map_err(failed)? {
+            Fill::Found(filled) if self.is_past_its_time(key, filled.created) => {
+                Found::No(Presence::Absent)
+            }
             Fill::Found(filled) => Found::Yes {
                 head: filled.head.clone(),
                 created: filled.created,
@@ -168,27 +186,36 @@ impl DurableTier for OfMember {
     }
 
     async fn holds(&self, key: &RecordKey) -> LinkResult<bool> {
-        self.0.holds(key).await.map_err(failed)
+        self.tier.holds(key).await.map_err(failed)
     }
 
     async fn delete(&self, key: &RecordKey) -> LinkResult<()> {
-        self.0.delete(key).await.map_err(failed)
+        self.tier.delete(key).await.map_err(failed)
     }
 
     async fn purge(&self, namespace: &Namespace) -> LinkResult<()> {
-        self.0.purge(namespace).await.map(drop).map_err(failed)
+        self.tier.purge(namespace).await.map(drop).map_err(failed)
+    }
+
+    async fn sweep(&self, dry_run: bool) -> LinkResult<(u64, u64)> {
+        let swept = self
+            .tier
+            .sweep(SweepOptions { dry_run })
+            .await
+            .map_err(failed)?;
+        Ok((swept.removed, swept.removed_bytes))
     }
 
     fn touched(&self, key: &RecordKey) {
-        self.0.touched(key);
+        self.tier.touched(key);
     }
 
     fn learn(&self, keys: &[RecordKey]) {
-        self.0.learn(keys);
+        self.tier.learn(keys);
     }
 
     fn is_reachable(&self) -> bool {
-        self.0.bucket().is_reachable()
+        self.tier.bucket().is_reachable()
     }
 }
 

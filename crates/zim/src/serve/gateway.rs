@@ -7,13 +7,13 @@ use std::{process::ExitCode, sync::Arc};
 
 use zimcache_cluster::{Cluster, Config};
 use zimcache_config::{ClusterConfig, Durability, ServeConfig, namespaces::ANY};
-use zimcache_gateway::Stores;
+use zimcache_gateway::{Gateway, Stores};
 use zimcache_link::{Remote, Settings};
 use zimcache_ring::{Document, Member};
 use zimcache_types::{Namespace, SystemClock};
 
 use super::{
-    access, files, links, listen, pid_file::PidFile, predecessor::outlive, prepare,
+    access, figures, files, links, listen, pid_file::PidFile, predecessor::outlive, prepare,
     ring::RingSource, serve, start_log, start_runtime,
 };
 use crate::{
@@ -46,7 +46,9 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
             entries: cluster.entries(),
             admin: cluster.admin(),
         };
-        serve(&config, origin, tls, bound, stores, &found).await
+        let gateway = Gateway::new(config.gateway.clone(), stores);
+        figures::show_cluster(gateway.registry(), cluster);
+        serve(&config, origin, tls, bound, gateway, &found).await
     });
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)

@@ -24,64 +24,10 @@ use zimcache_gateway::register_store;
 use zimcache_link::{Peer, Status, StatusQuestion};
 use zimcache_member::Member;
 use zimcache_store::StoreAdmin;
-use zimcache_telemetry::{
-    metrics::{Figure, Kind, Registry},
-    task,
-};
+use zimcache_telemetry::{metrics::Registry, task};
 
+use super::member::Seat;
 use crate::error::{Error, Result};
-
-const fn gauge(name: &'static str, help: &'static str) -> Figure {
-    Figure {
-        kind: Kind::Gauge,
-        name,
-        help,
-    }
-}
-
-const FIGURES: &[Figure] = &[
-    gauge("zimcache_ring_epoch", "Epoch of the ring that is followed."),
-    gauge(
-        "zimcache_ring_synced_epoch",
-        "Epoch of the last placement for which everything was handed to its owners.",
-    ),
-    gauge(
-        "zimcache_node_catching_up",
-        "1 while the node has not heard from every other what it missed.",
-    ),
-    gauge(
-        "zimcache_node_draining",
-        "1 while the node is about to leave.",
-    ),
-    gauge(
-        "zimcache_dirty_records",
-        "Records that are not in the durable tier yet.",
-    ),
-    gauge("zimcache_dirty_bytes", "Bytes of them."),
-    gauge(
-        "zimcache_hinted_records",
-        "Records that another owner may lack.",
-    ),
-    gauge("zimcache_hinted_bytes", "Bytes of them."),
-    gauge(
-        "zimcache_node_calls",
-        "Calls of gateways and nodes under way.",
-    ),
-];
-
-fn values(status: &Status) -> Vec<u64> {
-    vec![
-        status.epoch,
-        status.synced_epoch,
-        u64::from(status.catching_up),
-        u64::from(status.draining),
-        status.pinned.dirty,
-        status.pinned.dirty_bytes,
-        status.pinned.hints,
-        status.pinned.hint_bytes,
-        status.in_flight,
-    ]
-}
 
 #[derive(Debug, Clone)]
 struct Keeper {
@@ -92,16 +38,16 @@ struct Keeper {
 /// Answers on this address until `stopped` says so. Call it on the runtime.
 pub(super) fn start(
     listener: TcpListener,
-    member: Member,
+    seat: &Seat,
     admin: Arc<dyn StoreAdmin>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
     let registry = Registry::new();
     register_store(&registry, admin);
-    let own = member.clone();
-    registry.figures(FIGURES, move || values(&own.standing()));
+    seat.show(&registry);
+    let member = seat.member.clone();
     let pages = Router::new()
-        .route("/health", get(async || "ok\n"))
+        .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/admin/v1/status", get(status))
@@ -117,6 +63,10 @@ pub(super) fn start(
         }
     });
     Ok(())
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
 async fn ready(State(keeper): State<Keeper>) -> (StatusCode, &'static str) {

@@ -8,6 +8,7 @@ mod access;
 mod alone;
 mod announce;
 mod durable;
+mod figures;
 mod files;
 pub(crate) mod gateway;
 mod keeper;
@@ -21,7 +22,7 @@ mod reload;
 pub(crate) mod ring;
 mod stop;
 
-use std::{num::NonZero, path::Path, process::ExitCode, sync::Arc, thread};
+use std::{num::NonZero, path::Path, process::ExitCode, thread};
 
 use tokio::runtime::{self, Runtime};
 use zimcache_config::{Environment, LogConfig, LogFormat, ServeConfig};
@@ -56,7 +57,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let found = announce::found(storage, &config, &node.report(), is_new);
     let served = runtime.block_on(async {
         let (stores, seat) = stores(&config, storage, &node).await?;
-        let served = serve(&config, origin, tls, bound, stores, &found).await;
+        let gateway = Gateway::new(config.gateway.clone(), stores);
+        if let Some(seat) = &seat {
+            seat.show(gateway.registry());
+        }
+        let served = serve(&config, origin, tls, bound, gateway, &found).await;
         if let Some(seat) = seat {
             seat.leave(config.gateway.drain_timeout).await;
         }
@@ -134,23 +139,20 @@ fn start_runtime() -> Result<Runtime> {
         .map_err(Error::Runtime)
 }
 
-/// Answers from these stores until a signal, then drains. `found` says what they are, for people.
+/// Answers until a signal, then drains. `found` says what is behind the gateway, for people.
 async fn serve(
     config: &ServeConfig,
     origin: reload::Origin,
     tls: Option<Tls>,
     bound: listen::Bound,
-    stores: Stores,
+    gateway: Gateway,
     found: &str,
 ) -> Result<()> {
     let stopped = stop::on_signal()?;
-    let admin = Arc::clone(&stores.admin);
-    let gateway = Gateway::new(config.gateway.clone(), stores);
     let local_only = bound.is_local();
     let reload = reload::Reload {
         origin,
         gateway: gateway.clone(),
-        admin,
         tls: tls.clone(),
         local_only,
     };

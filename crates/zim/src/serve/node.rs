@@ -88,7 +88,7 @@ async fn serve(
     let address = listener.local_addr().map_err(Error::Runtime)?;
     if let Some(listener) = bound.keeper {
         let at = listener.local_addr().map_err(Error::Runtime)?;
-        keeper::start(listener, seat.member.clone(), node.admin(), ended)?;
+        keeper::start(listener, &seat, node.admin(), ended)?;
         output::print(&format!("health and metrics on http://{at}\n"))?;
     }
     output::print(&listening(config, &settings, address))?;

@@ -11,8 +11,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 use zimcache_config::{Changes, Environment, ServeConfig, load_serve};
-use zimcache_gateway::{Gateway, Policy, SigningKey, Tls};
-use zimcache_store::{Retention, StoreAdmin};
+use zimcache_gateway::{Gateway, Policy, SigningKey, Tls, retention_of};
 use zimcache_telemetry::task;
 
 use super::access;
@@ -45,7 +44,6 @@ impl Origin {
 pub(super) struct Reload {
     pub(super) origin: Origin,
     pub(super) gateway: Gateway,
-    pub(super) admin: Arc<dyn StoreAdmin>,
     pub(super) tls: Option<Tls>,
     /// Only this machine can connect.
     pub(super) local_only: bool,
@@ -142,16 +140,14 @@ impl Reload {
     }
 
     fn put_in_force(&self, config: &ServeConfig, policy: Policy, key: Option<SigningKey>) {
-        self.admin.set_retention(retention(config, &policy));
+        let store = &config.store;
+        let retention = retention_of(&config.namespaces, store.retention, store.min_lifetime);
+        self.gateway.admin().set_retention(retention);
         self.gateway.set_policy(policy);
         if let Some(key) = key {
             self.gateway.set_signing_key(key);
         }
     }
-}
-
-fn retention(config: &ServeConfig, policy: &Policy) -> Retention {
-    policy.retention(config.store.retention, config.store.min_lifetime)
 }
 
 /// Names of the files that are others than before, for people.

@@ -1,0 +1,217 @@
+//! Figures of a cluster and of the durable tier for the metrics page; docs/metrics.md names them.
+//!
+//! Not here: figures of the store and of requests (`zimcache_gateway`), and who counts.
+
+use std::sync::Arc;
+
+use zimcache_cluster::Cluster;
+use zimcache_link::Status;
+use zimcache_member::Member;
+use zimcache_telemetry::metrics::{Figure, Kind, Registry};
+use zimcache_tier::{Operation, Tier};
+
+const fn gauge(name: &'static str, help: &'static str) -> Figure {
+    Figure {
+        kind: Kind::Gauge,
+        name,
+        help,
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Figure {
+    Figure {
+        kind: Kind::Counter,
+        name,
+        help,
+    }
+}
+
+const OF_NODE: &[Figure] = &[
+    gauge("zimcache_ring_epoch", "Epoch of the ring that is followed."),
+    gauge(
+        "zimcache_ring_synced_epoch",
+        "Epoch of the last placement for which everything was handed to its owners.",
+    ),
+    gauge(
+        "zimcache_node_catching_up",
+        "1 while the node has not heard from every other what it missed.",
+    ),
+    gauge(
+        "zimcache_node_draining",
+        "1 while the node is about to leave.",
+    ),
+    gauge(
+        "zimcache_dirty_records",
+        "Records that are not in the durable tier yet.",
+    ),
+    gauge("zimcache_dirty_bytes", "Bytes of them."),
+    gauge(
+        "zimcache_hinted_records",
+        "Records that another owner may lack.",
+    ),
+    gauge("zimcache_hinted_bytes", "Bytes of them."),
+    gauge(
+        "zimcache_node_calls",
+        "Calls of gateways and nodes under way.",
+    ),
+];
+
+fn of_node(status: &Status) -> Vec<u64> {
+    vec![
+        status.epoch,
+        status.synced_epoch,
+        u64::from(status.catching_up),
+        u64::from(status.draining),
+        status.pinned.dirty,
+        status.pinned.dirty_bytes,
+        status.pinned.hints,
+        status.pinned.hint_bytes,
+        status.in_flight,
+    ]
+}
+
+/// Shows how a node stands.
+pub(super) fn show_node(registry: &Registry, member: Member) {
+    registry.figures(OF_NODE, move || of_node(&member.standing()));
+}
+
+const OF_CLUSTER: &[Figure] = &[
+    gauge("zimcache_ring_epoch", "Epoch of the ring that is followed."),
+    gauge("zimcache_cluster_nodes", "Nodes in the ring."),
+    gauge(
+        "zimcache_cluster_nodes_unreachable",
+        "Nodes in the ring that do not answer this gateway.",
+    ),
+    counter(
+        "zimcache_cluster_unproven_misses_total",
+        "Misses of entries and of look-ups that were answered without the word of every owner.",
+    ),
+    counter(
+        "zimcache_cluster_hedges_total",
+        "Second nodes asked because the first one was slow.",
+    ),
+    counter(
+        "zimcache_cluster_switches_total",
+        "Values that went on from another node after one broke off.",
+    ),
+    counter(
+        "zimcache_cluster_stand_ins_total",
+        "Copies put on a stand-in because an owner was away.",
+    ),
+    counter(
+        "zimcache_cluster_repairs_total",
+        "Copies asked for after a node was found to lack them.",
+    ),
+    counter(
+        "zimcache_cluster_repairs_dropped_total",
+        "Repairs let go because too many were waiting.",
+    ),
+    counter(
+        "zimcache_cluster_ram_hits_total",
+        "Reads answered from this gateway's RAM.",
+    ),
+    counter(
+        "zimcache_cluster_joined_total",
+        "Reads that joined one that was under way.",
+    ),
+];
+
+fn of_cluster(cluster: &Cluster) -> Vec<u64> {
+    let figures = cluster.figures();
+    let report = cluster.admin().cluster().unwrap_or_default();
+    let unreachable = report.members.iter().filter(|member| !member.reachable);
+    vec![
+        report.epoch,
+        report.members.len() as u64,
+        unreachable.count() as u64,
+        figures.unproven_misses,
+        figures.hedges,
+        figures.switches,
+        figures.stand_ins,
+        figures.repairs,
+        figures.repairs_dropped,
+        figures.ram_hits,
+        figures.joined,
+    ]
+}
+
+/// Shows what a gateway sees of its cluster.
+pub(super) fn show_cluster(registry: &Registry, cluster: Cluster) {
+    registry.figures(OF_CLUSTER, move || of_cluster(&cluster));
+}
+
+const OF_TIER: &[Figure] = &[
+    gauge("zimcache_s3_reachable", "1 while the bucket answers."),
+    counter(
+        "zimcache_s3_reads_total",
+        "Requests for an object or a part of it.",
+    ),
+    counter("zimcache_s3_heads_total", "Questions about an object."),
+    counter(
+        "zimcache_s3_writes_total",
+        "Objects written at once, copied, or written in parts (each request counts).",
+    ),
+    counter("zimcache_s3_deletes_total", "Removals of an object."),
+    counter("zimcache_s3_lists_total", "Listings."),
+    counter(
+        "zimcache_s3_failed_total",
+        "Requests without an answer, or with one that says that the server cannot now.",
+    ),
+    counter(
+        "zimcache_s3_held_back_total",
+        "Requests that were not sent because the server is known to be away.",
+    ),
+    counter(
+        "zimcache_s3_uploads_total",
+        "Records written to the bucket.",
+    ),
+    counter("zimcache_s3_upload_bytes_total", "Bytes of them."),
+    counter(
+        "zimcache_s3_upload_failures_total",
+        "Uploads that failed and are tried again.",
+    ),
+    counter("zimcache_s3_fills_total", "Values fetched from the bucket."),
+    counter("zimcache_s3_fill_bytes_total", "Bytes of them."),
+    counter(
+        "zimcache_s3_fills_shared_total",
+        "Readers that shared the fetch of another one.",
+    ),
+    counter(
+        "zimcache_s3_absent_for_free_total",
+        "Look-ups answered with \"not there\" without a request.",
+    ),
+    counter("zimcache_s3_corrupt_total", "Objects with wrong bytes."),
+    counter(
+        "zimcache_s3_refreshes_total",
+        "Objects whose life was prolonged.",
+    ),
+];
+
+fn of_tier(tier: &Tier) -> Vec<u64> {
+    let (requests, figures) = (tier.bucket().requests(), tier.figures());
+    let sent = |operations: &[Operation]| operations.iter().map(|it| requests.of(*it)).sum();
+    vec![
+        u64::from(tier.bucket().is_reachable()),
+        sent(&[Operation::Get]),
+        sent(&[Operation::Head]),
+        sent(&[Operation::Put, Operation::Copy, Operation::Multipart]),
+        sent(&[Operation::Delete]),
+        sent(&[Operation::List]),
+        requests.failed(),
+        requests.held_back(),
+        figures.uploads(),
+        figures.upload_bytes(),
+        figures.upload_failures(),
+        figures.fills(),
+        figures.fill_bytes(),
+        figures.fills_shared(),
+        figures.absent_for_free(),
+        figures.corrupt(),
+        figures.refreshes(),
+    ]
+}
+
+/// Shows what the durable tier did.
+pub(super) fn show_tier(registry: &Registry, tier: Arc<Tier>) {
+    registry.figures(OF_TIER, move || of_tier(&tier));
+}
