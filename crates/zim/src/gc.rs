@@ -69,7 +69,7 @@ fn describe(report: &GcReport) -> String {
         ("evicted", evicted),
         ("too old", expired),
         ("compacted", output::bytes(report.compacted_bytes)),
-        ("from the bucket", swept),
+        ("from bucket", swept),
     ])
 }
 
