@@ -9,6 +9,7 @@
 
 mod catching_up;
 mod copies;
+mod deletions;
 mod hand_over;
 mod hints;
 mod member;

@@ -21,7 +21,7 @@ use zimcache_store::{BlobStore, EntryStore, RecordKey, Replica, StoreAdmin, Vers
 use zimcache_telemetry::task;
 use zimcache_types::Clock;
 
-use crate::{DurableTier, Notes, Rings, throttle::Throttle};
+use crate::{DurableTier, Notes, Rings, deletions::Deletions, throttle::Throttle};
 
 /// Gives the peer at an address.
 pub type Peers = Arc<dyn Fn(&str) -> Arc<dyn Peer> + Send + Sync>;
@@ -85,6 +85,7 @@ pub struct Member(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
     pub(crate) throttle: Throttle,
+    pub(crate) deletions: Deletions,
     pub(crate) pulls: Semaphore,
     pub(crate) catching_up: AtomicBool,
     pub(crate) draining: AtomicBool,
@@ -150,6 +151,7 @@ impl Member {
     pub fn new(parts: Parts) -> Member {
         Member(Arc::new(Inner {
             throttle: Throttle::new(parts.settings.hand_over_bytes_per_second),
+            deletions: Deletions::default(),
             pulls: Semaphore::new(parts.settings.pulls.max(1)),
             catching_up: AtomicBool::new(true),
             draining: AtomicBool::new(false),

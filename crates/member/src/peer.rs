@@ -192,7 +192,7 @@ fn invalid(message: &str) -> Error {
 }
 
 /// The digest of a blob, as far as its record's name tells it.
-fn digest(key: &RecordKey) -> Option<Digest> {
+pub(crate) fn digest(key: &RecordKey) -> Option<Digest> {
     let RecordKind::Blob(function) = key.kind else {
         return None;
     };
@@ -308,6 +308,7 @@ impl Peer for Member {
     async fn delete(&self, _epoch: u64, key: RecordKey) -> Result<bool> {
         let digest = digest(&key);
         let digest = digest.ok_or_else(|| invalid("the name of this blob is not its hash"))?;
+        self.0.deletions.note(&key);
         let was_here = self.0.parts.blobs.delete(&key.namespace, &digest).await?;
         if let Some(tier) = &self.0.parts.tier {
             tier.delete(&key).await?;

@@ -6,13 +6,14 @@
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use std::sync::Arc;
+use tokio::time::Instant;
 use zimcache_link::{Body, Error, Found, Peer, Pull, Read, Result};
 use zimcache_store::{
     ByteRange, Pins, RecordHead, RecordKey, RecordKind, RecordOptions, Touch, Version,
 };
 use zimcache_types::Code;
 
-use crate::{member::Inner, values};
+use crate::{member::Inner, peer::digest, values};
 
 /// Records of one call that are fetched at once.
 const AT_ONCE: usize = 8;
@@ -37,6 +38,10 @@ impl Inner {
     async fn pull_one(&self, source: &Arc<dyn Peer>, pull: &Pull, key: &RecordKey) -> Result<bool> {
         let permit = self.pulls.acquire().await;
         let _permit = permit.map_err(|_| broken("the node is stopping"))?;
+        let began = Instant::now();
+        if self.deletions.forbid(key, began) {
+            return Ok(false);
+        }
         let held = self.held_version(key).await?;
         if held.is_some() && matches!(key.kind, RecordKind::Blob(_)) {
             return self.pin(key, pull.pins).await;
@@ -76,7 +81,18 @@ impl Inner {
             hint: pull.pins.hint,
         };
         self.store(key, head, total_bytes, body, pins).await?;
-        Ok(true)
+        self.is_kept(key, began).await
+    }
+
+    /// Whether what was fetched may stay: its deletion may have come meanwhile, before there was anything to delete.
+    async fn is_kept(&self, key: &RecordKey, began: Instant) -> Result<bool> {
+        if !self.deletions.forbid(key, began) {
+            return Ok(true);
+        }
+        if let Some(digest) = digest(key) {
+            self.parts.blobs.delete(&key.namespace, &digest).await?;
+        }
+        Ok(false)
     }
 
     /// The version held of a record; of a blob the default.

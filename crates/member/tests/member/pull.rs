@@ -54,6 +54,23 @@ async fn each_record_is_answered_for_by_itself() {
     assert_eq!(held, [true], "what is here is not fetched");
 }
 
+/// A deletion reaches one node after the other; a repair from one that it had not reached brought the blob back.
+#[tokio::test(start_paused = true)]
+async fn a_blob_deleted_a_moment_ago_is_not_fetched_from_a_node_that_has_it_still() {
+    let cluster = Cluster::of(&["a", "b"]).await;
+    let (key, value) = blob(1);
+    let head = RecordHead::default;
+    put(&cluster.nodes["a"].store, &key, head(), &value, HINT).await;
+    let b = cluster.member("b");
+    b.delete(1, key.clone()).await.unwrap();
+    cluster.nodes["b"].store.forget(&key);
+    let again = || b.pull(pull("a", vec![key.clone()], Pins::default()));
+    assert_eq!(again().await.unwrap(), [false]);
+    assert!(!cluster.holders(&key).contains_key("b"));
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(again().await.unwrap(), [true], "it was put again");
+}
+
 #[tokio::test]
 async fn a_blob_that_is_here_gets_the_pins_it_lacks() {
     let cluster = Cluster::of(&["a", "b"]).await;

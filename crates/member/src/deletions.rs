@@ -1,0 +1,102 @@
+//! Blobs that were deleted a moment ago: what other nodes still have of them must not come back here.
+//!
+//! A deletion reaches the nodes one after the other. A repair, a hint or a hand-over that meets a node which it has not
+//! reached yet would bring the blob back to one that it has; so a node fetches no blob that it has just deleted. Writes
+//! by gateways are not held up. In RAM only: fetches end with the process too.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use zimcache_store::RecordKey;
+
+/// How long a deletion may take to reach all nodes: twice as long as a gateway waits for it.
+const SPREAD: Duration = Duration::from_secs(10);
+/// How long deletions are remembered, for fetches that began before them.
+const MEMORY: Duration = Duration::from_mins(10);
+/// The most that are remembered.
+const MOST: usize = 16 << 10;
+
+/// Deletions of late.
+#[derive(Debug, Default)]
+pub(crate) struct Deletions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last: HashMap<RecordKey, Instant>,
+    order: VecDeque<(Instant, RecordKey)>,
+}
+
+impl Deletions {
+    /// Notes that a blob is about to be deleted here.
+    pub(crate) fn note(&self, key: &RecordKey) {
+        let now = Instant::now();
+        let state = &mut *self.0.lock();
+        state.last.insert(key.clone(), now);
+        state.order.push_back((now, key.clone()));
+        let is_over = |state: &State| {
+            let oldest = state.order.front();
+            oldest.is_some_and(|(at, _)| state.order.len() > MOST || now > *at + MEMORY)
+        };
+        while is_over(state) {
+            let Some((at, key)) = state.order.pop_front() else {
+                return;
+            };
+            if state.last.get(&key) == Some(&at) {
+                state.last.remove(&key);
+            }
+        }
+    }
+
+    /// Whether a blob may come from a node that its deletion had not reached, if fetching it began then.
+    pub(crate) fn forbid(&self, key: &RecordKey, began: Instant) -> bool {
+        let last = self.0.lock().last.get(key).copied();
+        last.is_some_and(|at| began < at + SPREAD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zimcache_types::{Digest, Function, Namespace};
+
+    use super::*;
+
+    fn key(body: &str) -> RecordKey {
+        let digest = Digest::of(Function::Sha256, body.as_bytes());
+        RecordKey::blob(&Namespace::default(), &digest)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_fetches_begun_before_it_has_spread_are_forbidden() {
+        let deletions = Deletions::default();
+        let before = Instant::now();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        deletions.note(&key("gone"));
+        assert!(deletions.forbid(&key("gone"), before));
+        assert!(deletions.forbid(&key("gone"), Instant::now()));
+        assert!(!deletions.forbid(&key("here"), before));
+        tokio::time::advance(SPREAD).await;
+        assert!(deletions.forbid(&key("gone"), before));
+        assert!(!deletions.forbid(&key("gone"), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded_in_time_and_number() {
+        let deletions = Deletions::default();
+        let before = Instant::now();
+        deletions.note(&key("old"));
+        tokio::time::advance(MEMORY).await;
+        deletions.note(&key("old"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for number in 0..MOST - 1 {
+            deletions.note(&key(&number.to_string()));
+        }
+        assert!(deletions.forbid(&key("old"), before), "the later deletion");
+        deletions.note(&key("one more"));
+        assert!(!deletions.forbid(&key("old"), before));
+        assert_eq!(deletions.0.lock().last.len(), MOST);
+    }
+}
