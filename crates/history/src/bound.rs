@@ -54,6 +54,15 @@ impl Furthest {
         Furthest(ends)
     }
 
+    /// The same of when they began.
+    pub(crate) fn begun(spans: &[Span]) -> Furthest {
+        let begins = spans.iter().map(|span| Span {
+            settled: span.invoked,
+            ..*span
+        });
+        Furthest::new(&begins.collect::<Vec<_>>())
+    }
+
     /// By when the last of those that began by this time is in force.
     pub(crate) fn by(&self, time: u64) -> Option<u64> {
         let end = self.0.partition_point(|(invoked, _)| *invoked <= time);

@@ -2,14 +2,15 @@
 //!
 //! A read has a value that was put here, not refused, not put later, not deleted, and none that a newer acknowledged one
 //! had replaced before the read began, unless something was broken. What nobody knows the outcome of counts from the
-//! time when it was seen and had time to spread.
+//! time when it was seen and had time to spread. A purge that failed halfway may bring back what was replaced, until
+//! another one succeeds.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{
     Event, Op, Outcome, Rule, Violation,
     bound::{Latest, Span},
-    timeline::{Removals, Timeline},
+    timeline::{Purges, Removals, Timeline},
 };
 
 /// Everything that is wrong about one entry.
@@ -37,6 +38,7 @@ struct Entry<'a> {
     refused: HashSet<&'a str>,
     newest: Latest,
     removals: Removals,
+    purges: Purges,
 }
 
 impl<'a> Entry<'a> {
@@ -69,6 +71,7 @@ impl<'a> Entry<'a> {
             refused: refused.collect(),
             newest: Latest::new(effects),
             removals: timeline.removals(),
+            purges: timeline.purges(),
             timeline,
         }
     }
@@ -84,6 +87,9 @@ impl<'a> Entry<'a> {
         };
         if put.invoked > read.completed {
             return Some((Rule::Early, Some(put.event)));
+        }
+        if self.purges.leave_pieces(read) {
+            return None;
         }
         let after = |span: &Span| span.invoked > put.settled;
         let deleted = self.removals.latest.before(read.invoked).filter(after);

@@ -265,6 +265,22 @@ fn an_unknown_outcome_may_appear_but_stays_once_it_was_seen() {
 }
 
 #[test]
+fn a_purge_that_failed_halfway_may_bring_back_older_values_until_one_succeeds() {
+    let run = || {
+        let run = story()
+            .call((Entry, Put), "1", (10, 20), Ok)
+            .call((Entry, Put), "2", (30, 40), Ok)
+            .call((Entry, Purge), None, (50, 60), Unknown);
+        run.call((Entry, Get), "1", (70, 80), Ok)
+    };
+    run().is_silent();
+    run()
+        .call((Entry, Purge), None, (90, 100), Ok)
+        .call((Entry, Get), "1", (110, 120), Ok)
+        .breaks(&[Rule::Resurrected]);
+}
+
+#[test]
 fn eviction_excuses_a_miss_but_no_wrong_value() {
     let mut run = story()
         .call((Entry, Put), "1", (10, 20), Ok)

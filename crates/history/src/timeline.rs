@@ -68,6 +68,16 @@ impl<'a> Timeline<'a> {
         seen
     }
 
+    /// Purges that may have reached some stores and not others, by when they began, and those that reached all.
+    pub(crate) fn purges(&self) -> Purges {
+        let unknown = |event: &Event| event.op == Op::Purge && event.outcome == Outcome::Unknown;
+        let known = |event: &Event| event.op == Op::Purge && event.outcome != Outcome::Unknown;
+        Purges {
+            partial: Furthest::begun(&self.spans(unknown)),
+            whole: Latest::new(self.spans(known)),
+        }
+    }
+
     /// Whether a read may have met an older state, because something was broken.
     pub(crate) fn is_excused(&self, event: &Event) -> bool {
         !event.sweep && self.faults.excuse(event.invoked, event.completed)
@@ -96,5 +106,21 @@ impl Removals {
         self.furthest
             .by(time)
             .is_some_and(|settled| settled >= since)
+    }
+}
+
+/// Purges of the namespace.
+pub(crate) struct Purges {
+    partial: Furthest,
+    whole: Latest,
+}
+
+impl Purges {
+    /// Whether a namespace may be purged on some stores only when a read is made: what is newest may be gone there, and
+    /// what it had replaced still be elsewhere. Purging again ends it.
+    pub(crate) fn leave_pieces(&self, read: &Event) -> bool {
+        let whole = self.whole.before(read.invoked);
+        let partial = self.partial.by(read.completed);
+        partial.is_some_and(|begun| whole.is_none_or(|whole| whole.invoked < begun))
     }
 }

@@ -12,13 +12,15 @@ use zimcache_store::{
 use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
 
 use crate::{
-    journal::now,
+    journal::{Begun, now},
     value,
     world::{Stage, World},
 };
 
 /// The longest that a client waits.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A pause before the sweep tries again.
+const RETRY: Duration = Duration::from_millis(500);
 /// The namespaces, of which the last one is purged now and then.
 const NAMESPACES: [&str; 2] = ["team", "scratch"];
 /// The most bytes of a value that are written at once.
@@ -68,7 +70,7 @@ impl Client {
         let plan = &self.world.plan;
         let (blobs, entries) = (plan.blobs, plan.entries);
         // A blob in RAM may outlive its deletion for a while, which is promised.
-        let deletes_blobs = plan.cluster.ram_bytes == 0;
+        let (deletes_blobs, purges) = (plan.cluster.ram_bytes == 0, plan.has_purges);
         let blob = value::blob(plan.seed, self.random.random_range(0..blobs));
         let entry = format!("entry-{}", self.random.random_range(0..entries));
         match self.random.random_range(0..100) {
@@ -82,16 +84,16 @@ impl Client {
                 };
                 self.put_entry(namespace, &entry, put, precondition).await;
             }
-            25..50 => self.get_entry(namespace, &entry, false).await,
+            25..50 => drop(self.get_entry(namespace, &entry).await),
             50..65 => self.put_blob(namespace, &blob).await,
             65..83 => {
-                self.get_blob(namespace, &value::hash_of(&blob), false)
-                    .await;
+                let key = value::hash_of(&blob);
+                self.get_blob(namespace, &key).await;
             }
             83..91 => self.find(namespace, &blob).await,
             91..95 => self.delete_entry(namespace, &entry).await,
             95..99 if deletes_blobs => self.delete_blob(namespace, &blob).await,
-            99 if deletes_blobs => self.purge(NAMESPACES[1]).await,
+            99 if deletes_blobs && purges => self.purge(NAMESPACES[1]).await,
             _ => {}
         }
     }
@@ -105,16 +107,28 @@ impl Client {
             .collect();
         for _ in 0..2 {
             for (kind, namespace, key) in &keys {
-                match kind {
-                    Kind::Blob => self.get_blob(namespace, key, true).await,
-                    Kind::Entry => self.get_entry(namespace, key, true).await,
-                }
+                self.read_at_last(*kind, namespace, key).await;
             }
         }
     }
 
+    /// Reads a key for the sweep: as often as it takes while there is time to converge.
+    async fn read_at_last(&self, kind: Kind, namespace: &str, key: &str) {
+        loop {
+            let begun = match kind {
+                Kind::Blob => self.get_blob(namespace, key).await,
+                Kind::Entry => self.get_entry(namespace, key).await,
+            };
+            let was_answered = self.world.journal.was_answered(begun);
+            if was_answered || now() > self.world.deadline() {
+                return self.world.journal.belongs_to_the_sweep(begun);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     /// Makes a call, and writes down what came of it.
-    async fn log(&self, call: Call<'_>, work: impl Future<Output = Ended>) {
+    async fn log(&self, call: Call<'_>, work: impl Future<Output = Ended>) -> Begun {
         let _busy = Arc::clone(&self.world.busy);
         let begun = self.world.journal.begin(Event {
             client: self.number,
@@ -127,12 +141,13 @@ impl Client {
             invoked: now(),
             completed: u64::MAX,
             outcome: Outcome::Unknown,
-            sweep: call.sweep,
+            sweep: false,
         });
         let timed_out = (Outcome::Unknown, None);
         let ended = tokio::time::timeout(PATIENCE, work).await;
         let (outcome, value) = ended.unwrap_or(timed_out);
         self.world.journal.end(begun, outcome, value);
+        begun
     }
 
     async fn put_entry(&self, namespace: &str, key: &str, put: u64, precondition: Precondition) {
@@ -152,12 +167,9 @@ impl Client {
         self.log(call, async { written(work.await) }).await;
     }
 
-    async fn get_entry(&self, namespace: &str, key: &str, sweep: bool) {
+    async fn get_entry(&self, namespace: &str, key: &str) -> Begun {
         let name = entry_key(namespace, key);
-        let call = Call {
-            sweep,
-            ..Call::new(Op::Get, Kind::Entry, namespace, key)
-        };
+        let call = Call::new(Op::Get, Kind::Entry, namespace, key);
         let work = async {
             match self.entries.get(&name, ByteRange::Full).await? {
                 Some(entry) => Ok(Some(entry.value.read_all(u64::MAX).await?)),
@@ -165,7 +177,7 @@ impl Client {
             }
         };
         let read = async { read(work.await, value::name_of_read) };
-        self.log(call, read).await;
+        self.log(call, read).await
     }
 
     async fn delete_entry(&self, namespace: &str, key: &str) {
@@ -194,11 +206,8 @@ impl Client {
         self.log(call, async { written(work.await) }).await;
     }
 
-    async fn get_blob(&self, namespace: &str, key: &str, sweep: bool) {
-        let call = Call {
-            sweep,
-            ..Call::new(Op::Get, Kind::Blob, namespace, key)
-        };
+    async fn get_blob(&self, namespace: &str, key: &str) -> Begun {
+        let call = Call::new(Op::Get, Kind::Blob, namespace, key);
         let (namespace, digest) = (Namespace::new(namespace).unwrap(), digest(key));
         let work = async {
             let opened = self.blobs.open(&namespace, &digest, ByteRange::Full);
@@ -208,7 +217,7 @@ impl Client {
             }
         };
         let read = async { read(work.await, |body| value::hash_of(body)) };
-        self.log(call, read).await;
+        self.log(call, read).await
     }
 
     async fn find(&self, namespace: &str, body: &Bytes) {
@@ -251,7 +260,6 @@ struct Call<'a> {
     namespace: &'a str,
     key: &'a str,
     value: Option<String>,
-    sweep: bool,
 }
 
 impl<'a> Call<'a> {
@@ -262,7 +270,6 @@ impl<'a> Call<'a> {
             namespace,
             key,
             value: None,
-            sweep: false,
         }
     }
 }

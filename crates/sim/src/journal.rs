@@ -48,6 +48,17 @@ impl Journal {
         }
     }
 
+    /// Whether a call has ended with an answer.
+    pub(crate) fn was_answered(&self, begun: Begun) -> bool {
+        let outcome = self.0.lock().events[begun.0].outcome;
+        matches!(outcome, Outcome::Ok | Outcome::Absent)
+    }
+
+    /// Marks a call as one of the sweep.
+    pub(crate) fn belongs_to_the_sweep(&self, begun: Begun) {
+        self.0.lock().events[begun.0].sweep = true;
+    }
+
     /// Something breaks; its number.
     pub(crate) fn fault_begins(&self, what: &str, at: u64) -> usize {
         let history = &mut *self.0.lock();

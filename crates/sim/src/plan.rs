@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) faults: usize,
     pub(crate) has_ring_changes: bool,
     pub(crate) has_skew: bool,
+    /// Whether one of the namespaces is purged now and then.
+    pub(crate) has_purges: bool,
     pub(crate) cluster: Config,
     pub(crate) member: zimcache_member::Settings,
 }
@@ -38,7 +40,8 @@ impl Plan {
         let mut random = generator(seed, "plan");
         let has_ram = random.random_bool(0.2);
         let cluster = Config {
-            ram_bytes: if has_ram { 1 << 20 } else { 0 },
+            // So much that nothing is evicted: what is depends on where the program is in memory.
+            ram_bytes: if has_ram { 64 << 20 } else { 0 },
             kept_bytes: *pick(&mut random, &[1_000, 10_000, 1 << 20]),
             window_bytes: *pick(&mut random, &[1_000, 512 << 10]),
             strikes: random.random_range(1..=3),
@@ -67,6 +70,7 @@ impl Plan {
             faults: *pick(&mut random, &[0, 1, 1, 2, 2, 3]),
             has_ring_changes: random.random_bool(0.4),
             has_skew: random.random_bool(0.3),
+            has_purges: random.random_bool(0.2),
             cluster,
             member,
         }

@@ -170,6 +170,8 @@ fn converge(
     } else {
         LONG_CONVERGENCE
     };
+    let deadline = sim.elapsed() + limit;
+    world.set_deadline(u64::try_from(deadline.as_micros()).unwrap());
     let mut left = Some(String::new());
     until(sim, limit, |sim| {
         operator.look(sim, micros(sim));

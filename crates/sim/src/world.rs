@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) journal: Journal,
     stage: Mutex<Stage>,
+    /// By when all has to be well, in microseconds.
+    deadline: AtomicU64,
     /// Gateways that have swept.
     pub(crate) swept: AtomicU64,
     /// Cloned by every call of a client that is under way.
@@ -80,6 +82,7 @@ impl World {
         World {
             journal: Journal::new(plan.gateways),
             stage: Mutex::new(Stage::Work),
+            deadline: AtomicU64::new(u64::MAX),
             swept: AtomicU64::new(0),
             busy: Arc::default(),
             disks: Mutex::default(),
@@ -98,6 +101,15 @@ impl World {
 
     pub(crate) fn enter(&self, stage: Stage) {
         *self.stage.lock() = stage;
+    }
+
+    /// By when all has to be well, in microseconds.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_deadline(&self, micros: u64) {
+        self.deadline.store(micros, Ordering::Relaxed);
     }
 
     /// A generator for something that starts now.
