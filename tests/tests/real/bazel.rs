@@ -9,6 +9,7 @@ use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
 
 use crate::churn::Churn;
+use crate::two_gateways::while_a_node_is_replaced;
 
 const ACTIONS: u64 = Workspace::C_ACTIONS;
 
@@ -65,4 +66,18 @@ fn a_second_bazel_build_hits_the_cache_also_after_a_kill_and_during_churn() -> R
         churned / 1_000_000
     ));
     Ok(())
+}
+
+#[test]
+fn bazel_hits_through_both_gateways_of_a_cluster_while_a_node_is_killed_and_replaced() -> Result<()>
+{
+    let _turn = Turn::alone()?;
+    let workspace = Workspace::of_c(Release::Debian4)?;
+    let first = |url: &str| {
+        let first = build(&workspace, url)?;
+        check_first(&first).map(|()| first)
+    };
+    while_a_node_is_replaced(first, |url, first| {
+        check_second(first, &build(&workspace, url)?)
+    })
 }

@@ -16,6 +16,8 @@ use zimcache_tests::report::{Turn, say};
 use zimcache_tests::server::Serve;
 use zimcache_tests::tokens::{self, Tokens};
 
+use crate::two_gateways::while_a_node_is_replaced;
+
 const BUILD_SECONDS: u32 = 180;
 const CACHEABLE: [&str; 3] = [":table", ":numbers:compileJava", ":report:compileJava"];
 
@@ -193,4 +195,23 @@ fn gradle_reads_with_a_read_only_token_and_builds_without_a_cache_when_its_token
     server.stop()?;
     say("gradle: read-only with and without push, wrong token");
     Ok(())
+}
+
+#[test]
+fn gradle_hits_through_both_gateways_of_a_cluster_while_a_node_is_killed_and_replaced() -> Result<()>
+{
+    let _turn = Turn::shared()?;
+    let project = Project::new()?;
+    let build = |url: &str| {
+        project.build(Cache {
+            url,
+            token: "",
+            push: true,
+        })
+    };
+    let first = |url: &str| {
+        let first = build(url)?;
+        first.demand_miss().map(|()| first)
+    };
+    while_a_node_is_replaced(first, |url, first| build(url)?.demand_hit(first))
 }

@@ -19,6 +19,8 @@ use zimcache_tests::server::Serve;
 use zimcache_tests::setup::Setup;
 use zimcache_tests::tokens::{self, Tokens};
 
+use crate::two_gateways::while_a_node_is_replaced;
+
 const VERSION: &str = "2.11.11";
 const BUILD_SECONDS: u32 = 120;
 const TEAM: &str = "acme";
@@ -380,4 +382,17 @@ fn the_count_of_cached_tasks_is_read() {
     let text = " Tasks:    5 successful, 5 total\nCached:    2 cached, 5 total\n";
     assert_eq!(cached_in(text), Some(2));
     assert_eq!(cached_in("Tasks: none"), None);
+}
+
+#[test]
+fn turbo_hits_through_both_gateways_of_a_cluster_while_a_node_is_killed_and_replaced() -> Result<()>
+{
+    let _turn = Turn::shared()?;
+    let workspace = Workspace::new()?;
+    let build = |url: &str| workspace.build(Cache::new(url, "any"));
+    let first = |url: &str| {
+        let first = build(url)?;
+        first.demand(0).map(|()| first)
+    };
+    while_a_node_is_replaced(first, |url, first| build(url)?.demand_hit(first))
 }
