@@ -28,9 +28,10 @@ pub(super) fn table<'a>(
 fn line(row: &Row, measured: Option<&Measured>, servers: &[Subject]) -> String {
     let figures: Vec<String> = servers
         .iter()
-        .map(|&server| {
-            let ours = server == Subject::Zimcache;
-            let subject = if ours { row.judged } else { server };
+        .enumerate()
+        .map(|(place, &server)| {
+            // The first column is ours, whichever of ours was measured.
+            let subject = if place == 0 { row.judged } else { server };
             cell(row.unit, measured.and_then(|measured| measured.of(subject)))
         })
         .collect();
@@ -96,10 +97,13 @@ pub(super) fn goal_text(row: &Row, goal: &Goal) -> String {
 
 /// The unit of what a goal is about.
 fn goal_unit(row: &Row, goal: &Goal) -> &'static str {
-    goal.figure.map_or(row.unit, |_| Unit::Micros).name()
+    goal.figure.map_or(row.unit, Unit::of_figure).name()
 }
 
-/// How a latency is called before its figure.
+/// How a latency is called before its figure; of what else is counted the unit says it.
 fn figure_name(figure: &str) -> String {
-    format!("{} ", figure.trim_end_matches("_us"))
+    match figure.strip_suffix("_us") {
+        Some(name) => format!("{name} "),
+        None => String::new(),
+    }
 }

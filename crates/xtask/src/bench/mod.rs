@@ -11,6 +11,7 @@
 
 mod check;
 mod client;
+mod cluster;
 mod compression;
 mod corpus;
 mod data;
@@ -306,7 +307,10 @@ fn require_programs(bench: &Bench, rows: &[Row]) -> Result<()> {
             needed.insert(server);
         }
     }
-    if needed.contains(&Subject::Zimcache) {
+    if needed.contains(&Subject::Cluster) {
+        peers::require(&bench.tools.s3, ".ci/needs cluster makes it")?;
+    }
+    if needed.contains(&Subject::Zimcache) || needed.contains(&Subject::Cluster) {
         peers::require(
             &bench.tools.zimcache,
             "cargo build --release --locked --bin zim",
@@ -370,6 +374,7 @@ fn measure(
         Experiment::Codec(mode) => compression::run(bench, row, mode),
         Experiment::CrossCheck(server) => check::run(bench, row, server),
         Experiment::Reapi(experiment) => reapi::run(bench, row, experiment),
+        Experiment::Cluster(experiment) => cluster::run(bench, row, experiment),
     }?;
     let mut measured = BTreeMap::new();
     for (id, sample) in samples {

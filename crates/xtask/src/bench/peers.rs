@@ -34,6 +34,8 @@ pub(super) struct Tools {
     pub(super) bb_storage: PathBuf,
     /// NativeLink; need not exist.
     pub(super) nativelink: PathBuf,
+    /// The S3 server of a cluster.
+    pub(super) s3: PathBuf,
 }
 
 impl Tools {
@@ -52,6 +54,7 @@ impl Tools {
             nginx: on_path("nginx").unwrap_or_else(|| PathBuf::from("/usr/sbin/nginx")),
             bb_storage: bin.join("bb-storage"),
             nativelink: bin.join("nativelink"),
+            s3: bin.join(crate::cluster::S3_PROGRAM),
         })
     }
 

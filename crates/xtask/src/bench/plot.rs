@@ -84,11 +84,17 @@ fn ratio_bar(row: &Row, verdict: &Verdict) -> Bar {
 }
 
 fn limit_bar(row: &Row, verdict: &Verdict) -> Bar {
-    let share = |value: f64| value / verdict.goal.bound;
+    // Of a limit of nothing every bit counts as a whole.
+    let limit = if verdict.goal.bound > 0.0 {
+        verdict.goal.bound
+    } else {
+        1.0
+    };
+    let share = |value: f64| value / limit;
     Bar {
         label: subject_of(row, verdict),
         reached: share(verdict.spread.median),
-        goal: 1.0,
+        goal: share(verdict.goal.bound),
         least: share(verdict.spread.least),
         most: share(verdict.spread.most),
         note: format!(

@@ -26,11 +26,21 @@ const REAPI_SERVERS: [Subject; 5] = [
     Subject::NativeLink,
 ];
 
+const CLUSTER_SERVERS: [Subject; 3] = [Subject::Cluster, Subject::Zimcache, Subject::S3];
+
 /// Writes report and plot into `out`.
 pub(super) fn write(results: &Results, out: &Path) -> Result<()> {
     let rows = rows::all();
-    let (reapi, others): (Vec<Row>, Vec<Row>) = rows.iter().cloned().partition(is_reapi);
-    for (name, rows) in [("goals", others), ("reapi", reapi)] {
+    for (name, wanted) in [
+        ("goals", Part::Server),
+        ("reapi", Part::Reapi),
+        ("cluster", Part::Cluster),
+    ] {
+        let rows: Vec<Row> = rows
+            .iter()
+            .filter(|row| part(row) == wanted)
+            .cloned()
+            .collect();
         let plot = plot::goals(results, &rows);
         fs::write(out.join(format!("benchmarks/{name}.svg")), plot)?;
     }
@@ -53,6 +63,7 @@ fn generated(results: &Results, rows: &[Row]) -> String {
         machine_section(results),
         promise_section(results, rows),
         reapi_section(results, rows),
+        cluster_section(results, rows),
         acknowledgement_section(),
         detail_section(results, rows),
         store_section(results, rows),
@@ -94,13 +105,29 @@ fn promise_section(results: &Results, rows: &[Row]) -> String {
         "## What it must reach\n",
         "![Each goal and what was reached](benchmarks/goals.svg)\n",
         SPREAD,
-        &goals::table(results, rows.iter().filter(|row| !is_reapi(row)), &SERVERS),
+        &goals::table(
+            results,
+            rows.iter().filter(|row| part(row) == Part::Server),
+            &SERVERS,
+        ),
     ]
     .join("\n")
 }
 
-fn is_reapi(row: &Row) -> bool {
-    matches!(row.experiment, Experiment::Reapi(_))
+/// A part of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Server,
+    Reapi,
+    Cluster,
+}
+
+const fn part(row: &Row) -> Part {
+    match row.experiment {
+        Experiment::Reapi(_) => Part::Reapi,
+        Experiment::Cluster(_) => Part::Cluster,
+        _ => Part::Server,
+    }
 }
 
 fn reapi_section(results: &Results, rows: &[Row]) -> String {
@@ -112,7 +139,22 @@ fn reapi_section(results: &Results, rows: &[Row]) -> String {
          wait 40 ms for the kernel: it is measured with 128 clients there.\n",
         "![Each goal of the Remote Execution API and what was reached](benchmarks/reapi.svg)\n",
         SPREAD,
-        &goals::table(results, rows.iter().filter(|row| is_reapi(row)), &REAPI_SERVERS),
+        &goals::table(results, rows.iter().filter(|row| part(row) == Part::Reapi), &REAPI_SERVERS),
+    ]
+    .join("\n")
+}
+
+fn cluster_section(results: &Results, rows: &[Row]) -> String {
+    [
+        "## A cluster\n",
+        "Three nodes with two copies of everything, gateways and an S3 server, all of them on the server core, as \
+         `zim cache serve` beside them is: what a gateway and a node do for a request is added up. \"Per core used\" \
+         divides by the processor time of gateway and nodes. A cold object is in S3 only, and the time to a reader's \
+         first byte begins before it connects; the S3 server is asked in the same way, with a signed request. S3 \
+         requests are counted in the S3 server's own log.\n",
+        "![Each goal of a cluster and what was reached](benchmarks/cluster.svg)\n",
+        SPREAD,
+        &goals::table(results, rows.iter().filter(|row| part(row) == Part::Cluster), &CLUSTER_SERVERS),
     ]
     .join("\n")
 }
@@ -125,6 +167,7 @@ fn acknowledgement_section() -> String {
     ];
     for subject in [
         Subject::Zimcache,
+        Subject::Cluster,
         Subject::BazelRemote,
         Subject::BbStorage,
         Subject::BbStorageSecond,
@@ -168,7 +211,10 @@ fn detail_section(results: &Results, rows: &[Row]) -> String {
     for row in rows {
         let steady = matches!(
             row.experiment,
-            Experiment::Steady(_) | Experiment::Histogram | Experiment::Reapi(_)
+            Experiment::Steady(_)
+                | Experiment::Histogram
+                | Experiment::Reapi(_)
+                | Experiment::Cluster(_)
         );
         let Some(measured) = results.rows.get(&row.id).filter(|_| steady) else {
             continue;
@@ -193,7 +239,7 @@ fn detail_section(results: &Results, rows: &[Row]) -> String {
 /// How fast what was just uploaded is read: not every server has it in memory.
 fn first_read_lines(results: &Results, rows: &[Row]) -> Vec<String> {
     let mut lines = Vec::new();
-    for row in rows.iter().filter(|row| is_reapi(row)) {
+    for row in rows.iter().filter(|row| part(row) == Part::Reapi) {
         let Some(measured) = results.rows.get(&row.id) else {
             continue;
         };
@@ -231,6 +277,8 @@ fn memory_lines(results: &Results) -> Vec<String> {
         "compression-lz4",
         "reapi-rss-1m",
         "reapi-build",
+        "cluster-cold",
+        "cluster-miss",
     ] {
         let Some(measured) = results.rows.get(id) else {
             continue;
@@ -238,6 +286,8 @@ fn memory_lines(results: &Results) -> Vec<String> {
         for subject in [
             Subject::Store,
             Subject::Zimcache,
+            Subject::Cluster,
+            Subject::S3,
             Subject::BazelRemote,
             Subject::BbStorage,
             Subject::NativeLink,

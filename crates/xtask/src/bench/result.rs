@@ -103,7 +103,7 @@ impl Results {
 }
 
 /// Median and bounds of some numbers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Spread {
     /// The middle one; between the two middle ones.
     pub(super) median: f64,

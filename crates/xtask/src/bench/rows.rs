@@ -1,16 +1,16 @@
 //! The rows: what is measured, in which unit, against whom, and what is to be reached.
 //!
 //! The first ten are the promise of the store and the server; the others say how the figures come about. Those of the
-//! Remote Execution API come last, promises and others.
+//! Remote Execution API and of a cluster come last, promises and others.
 
 use zimcache_config::Compression;
 
-use super::{presence, reapi, subject::Subject};
+use super::{cluster, presence, reapi, subject::Subject};
 
 pub(super) use super::unit::{Goal, Unit};
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
 
 /// A steady load on every server of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +37,8 @@ pub(super) enum Ask {
     },
     /// Reads of blobs that are not there.
     Miss,
+    /// Reads of action results that are not there.
+    MissResult,
 }
 
 /// How a row's figure is taken.
@@ -72,6 +74,8 @@ pub(super) enum Experiment {
     CrossCheck(Subject),
     /// The Remote Execution API.
     Reapi(reapi::Experiment),
+    /// A cluster.
+    Cluster(cluster::Experiment),
 }
 
 /// A row.
@@ -169,10 +173,11 @@ pub(super) fn all() -> Vec<Row> {
     rows.extend(codec_rows());
     rows.extend(check_rows());
     rows.extend(reapi::all());
+    rows.extend(cluster::all());
     rows
 }
 
-const fn closed(ask: Ask, size: u64, connections: usize) -> Load {
+pub(super) const fn closed(ask: Ask, size: u64, connections: usize) -> Load {
     Load {
         ask,
         size,
@@ -408,7 +413,7 @@ mod tests {
         let names: HashSet<_> = rows.iter().map(|row| row.id.clone()).collect();
         assert_eq!(names.len(), rows.len());
         let promised: Vec<_> = rows.iter().filter(|row| row.promised).collect();
-        assert_eq!(promised.len(), 24);
+        assert_eq!(promised.len(), 33);
         assert!(promised.iter().all(|row| !row.goals.is_empty()));
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Scale {
     pub(super) streams: usize,
     /// Size of each in bytes.
     pub(super) stream_bytes: u64,
+    /// Size of the object of many readers, in bytes.
+    pub(super) cold_bytes: u64,
     /// Blobs drawn from the size histogram.
     pub(super) histogram_blobs: usize,
     /// Most bytes of each kind of build output.
@@ -53,6 +55,7 @@ impl Scale {
             index_entries: 10_000_000,
             streams: 64,
             stream_bytes: 256 << 20,
+            cold_bytes: 64 << 20,
             histogram_blobs: 5_000,
             codec_bytes: 64 << 20,
             store_measure: Duration::from_millis(1_500),
@@ -72,6 +75,7 @@ impl Scale {
             index_entries: 200_000,
             streams: 8,
             stream_bytes: 16 << 20,
+            cold_bytes: 20 << 20,
             histogram_blobs: 500,
             codec_bytes: 4 << 20,
             store_measure: Duration::from_millis(300),

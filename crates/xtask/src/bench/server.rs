@@ -39,6 +39,8 @@ pub(super) struct Server {
     /// Where it listens.
     pub(super) address: SocketAddr,
     child: Child,
+    /// Processes that serve with it.
+    beside: Vec<u32>,
 }
 
 impl Server {
@@ -48,7 +50,13 @@ impl Server {
             subject,
             address,
             child,
+            beside: Vec::new(),
         }
+    }
+
+    /// These processes serve with it: their processor time counts as its own.
+    pub(super) fn is_served_by(&mut self, beside: Vec<u32>) {
+        self.beside = beside;
     }
 
     /// Starts a server over `folder` and waits until it answers.
@@ -91,6 +99,13 @@ impl Server {
     /// Process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Process ids of all that serve.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.pid()];
+        pids.extend(&self.beside);
+        pids
     }
 
     /// Ends it without warning, as a crash would.
@@ -184,6 +199,7 @@ fn spawn_and_listen(subject: Subject, mut command: Command, folder: &Path) -> Re
         subject,
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         child,
+        beside: Vec::new(),
     };
     let Ok(address) = address else {
         server.terminate();
@@ -218,11 +234,7 @@ fn spawn_bazel_remote(tools: &Tools, folder: &Path) -> Result<Server> {
         .args(["--grpc_address", "none"])
         .args(["--access_log_level", "none"])
         .spawn()?;
-    Ok(Server {
-        subject: Subject::BazelRemote,
-        address,
-        child,
-    })
+    Ok(Server::of(Subject::BazelRemote, address, child))
 }
 
 fn spawn_nginx(tools: &Tools, folder: &Path) -> Result<Server> {
@@ -265,11 +277,7 @@ http {{
         .arg(folder)
         .args(["-g", "error_log stderr crit;"])
         .spawn()?;
-    Ok(Server {
-        subject: Subject::Nginx,
-        address,
-        child,
-    })
+    Ok(Server::of(Subject::Nginx, address, child))
 }
 
 /// An address nobody listens on now, for servers that cannot say which port the system gave them.

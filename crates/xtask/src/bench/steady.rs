@@ -19,11 +19,11 @@ use super::{
 };
 
 /// Seed of blobs that are read; uploads use the round.
-const READ_SEED: u64 = 1 << 40;
+pub(super) const READ_SEED: u64 = 1 << 40;
 /// Seed of blobs that are nowhere.
-const MISS_SEED: u64 = 1 << 41;
+pub(super) const MISS_SEED: u64 = 1 << 41;
 /// Different keys that are asked for in vain.
-const MISSES: usize = 50_000;
+pub(super) const MISSES: usize = 50_000;
 /// How often a window without any answer is measured again.
 const RETRIES: usize = 3;
 
@@ -33,7 +33,7 @@ pub(super) fn run(bench: &Bench, row: &Row, load: Load) -> Result<Vec<(String, S
     let reads = match load.ask {
         Ask::Put => Vec::new(),
         Ask::Get { blobs } => payload.uniform(blobs, load.size, READ_SEED),
-        Ask::Miss => payload.uniform(MISSES, load.size, MISS_SEED),
+        Ask::Miss | Ask::MissResult => payload.uniform(MISSES, load.size, MISS_SEED),
     };
     let mut servers = Vec::new();
     for subject in bench.chosen(row) {
@@ -48,7 +48,7 @@ pub(super) fn run(bench: &Bench, row: &Row, load: Load) -> Result<Vec<(String, S
     for round in 0..bench.scale.rounds {
         let blobs = match load.ask {
             Ask::Put => payload.uniform(upload_count(&bench.scale, load), load.size, round as u64),
-            Ask::Get { .. } | Ask::Miss => repeated_shuffle(&reads, round),
+            Ask::Get { .. } | Ask::Miss | Ask::MissResult => repeated_shuffle(&reads, round),
         };
         for server in &servers {
             let sample = measure(bench, server, load, &payload, &blobs, round)
@@ -87,13 +87,14 @@ fn upload_count(scale: &Scale, load: Load) -> usize {
     (scale::whole(seconds * per_second) as usize).max(load.connections)
 }
 
-fn repeated_shuffle(blobs: &[Blob], round: usize) -> Vec<Blob> {
+pub(super) fn repeated_shuffle(blobs: &[Blob], round: usize) -> Vec<Blob> {
     let mut shuffled = blobs.to_vec();
     Random::new(round as u64).shuffle(&mut shuffled);
     shuffled
 }
 
-fn measure(
+/// One server under the load.
+pub(super) fn measure(
     bench: &Bench,
     server: &Server,
     load: Load,
@@ -105,6 +106,7 @@ fn measure(
         Ask::Put => (Method::Put, false),
         Ask::Get { .. } => (Method::Get, true),
         Ask::Miss => (Method::Miss, true),
+        Ask::MissResult => (Method::MissResult, true),
     };
     let work = WorkList::new(server.address, method, payload, blobs, repeat);
     let plan = Plan {
@@ -156,14 +158,18 @@ pub(super) struct Watched {
 
 /// Runs a load and watches both sides' processor time.
 pub(super) fn watch(server: &Server, run: impl FnOnce() -> Result<Outcome>) -> Result<Watched> {
-    let server_before = machine::processor_seconds(server.pid());
+    let used = || -> f64 {
+        let pids = server.pids();
+        pids.into_iter().map(machine::processor_seconds).sum()
+    };
+    let server_before = used();
     let own_before = machine::own_processor_seconds();
     let start = Instant::now();
     let outcome = run()?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Watched {
         outcome,
-        server_cores: (machine::processor_seconds(server.pid()) - server_before) / seconds,
+        server_cores: (used() - server_before) / seconds,
         generator_cores: (machine::own_processor_seconds() - own_before) / seconds,
     })
 }

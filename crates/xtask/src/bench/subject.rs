@@ -21,6 +21,10 @@ pub(super) enum Subject {
     BbStorageSecond,
     /// NativeLink.
     NativeLink,
+    /// Our gateways and nodes.
+    Cluster,
+    /// The S3 server behind them, asked directly.
+    S3,
     /// Our store, called directly.
     Store,
     /// One file per blob, called directly.
@@ -43,6 +47,8 @@ impl Subject {
             Subject::BbStorage => "bb-storage",
             Subject::BbStorageSecond => "bb-storage, epoch 1 s",
             Subject::NativeLink => "NativeLink",
+            Subject::Cluster => "ZimCache cluster",
+            Subject::S3 => "S3 directly",
             Subject::Store => "ZimCache's store",
             Subject::FilePerBlob => "file per blob",
             Subject::NullServer => "null server",
@@ -65,6 +71,9 @@ impl Subject {
             Subject::Zimcache | Subject::Store => {
                 "SHA-256 verified, data and record synced to disk (fdatasync)"
             }
+            Subject::Cluster => {
+                "the same on two of three nodes (`quorum`, the default); a copy in S3 follows"
+            }
             Subject::BazelRemote => "SHA-256 verified, file synced, its folder not",
             Subject::Nginx => "nothing verified, nothing synced",
             Subject::BbStorage => {
@@ -77,19 +86,21 @@ impl Subject {
             Subject::FilePerBlob => {
                 "SHA-256 verified; file synced (fdatasync), renamed, folder synced"
             }
-            Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
+            Subject::S3 | Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
         }
     }
 
     /// What a read checks.
     pub(super) const fn read_check(self) -> &'static str {
         match self {
-            Subject::Zimcache | Subject::Store => "checksum of every 64 KiB and the whole key",
+            Subject::Zimcache | Subject::Cluster | Subject::Store => {
+                "checksum of every 64 KiB and the whole key"
+            }
             Subject::BbStorage | Subject::BbStorageSecond => "the digest",
             Subject::BazelRemote | Subject::Nginx | Subject::NativeLink | Subject::FilePerBlob => {
                 "nothing"
             }
-            Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
+            Subject::S3 | Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
         }
     }
 }

@@ -17,12 +17,25 @@ pub(super) enum Unit {
     Micros,
     /// MiB of payload per second.
     MibPerSecond,
+    /// Requests to the S3 server.
+    S3Requests,
+    /// Hundredths of all keys.
+    PercentOfKeys,
 }
 
 impl Unit {
     /// Whether a larger figure is the better one.
     pub(super) fn more_is_better(self) -> bool {
         matches!(self, Unit::PerSecond | Unit::MibPerSecond)
+    }
+
+    /// The unit of a figure beside a value, by its name.
+    pub(super) fn of_figure(name: &str) -> Unit {
+        if name.ends_with("_us") {
+            Unit::Micros
+        } else {
+            Unit::S3Requests
+        }
     }
 
     /// Its name.
@@ -34,6 +47,8 @@ impl Unit {
             Unit::Mib => "MiB",
             Unit::Micros => "µs",
             Unit::MibPerSecond => "MiB/s",
+            Unit::S3Requests => "S3 requests",
+            Unit::PercentOfKeys => "% of keys",
         }
     }
 }

@@ -9,14 +9,23 @@
 mod parts;
 mod process;
 
-use std::{fs, path::Path, process::ExitCode};
-
-use anyhow::{Context, Result};
-
-use self::{
-    parts::Plan,
-    process::{Process, Record},
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
 };
+
+use anyhow::{Context, Result, ensure};
+
+use self::process::{Process, Record};
+pub(crate) use self::{
+    parts::{BUCKET, Part, Plan, S3_SECRET, S3_USER, Wanted},
+    process::is_healthy,
+};
+
+/// The S3 server: its program among the test tools.
+pub(crate) const S3_PROGRAM: &str = "versitygw-1.8.0";
+const GATEWAYS: usize = 2;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
@@ -43,14 +52,23 @@ pub(crate) fn run(root: &Path, action: Action) -> Result<ExitCode> {
 }
 
 fn up(root: &Path, folder: &Path) -> Result<()> {
-    for name in ["data", "log", "run", "config", "bin"] {
-        let path = folder.join(name);
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
-        }
-        fs::create_dir_all(&path)?;
-    }
-    let plan = Plan::new(root, folder)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    let target = target.map_or_else(|| root.join("target"), PathBuf::from);
+    let program = target.join("release/zim");
+    ensure!(
+        program.is_file(),
+        "there is no {}; make build makes it",
+        program.display()
+    );
+    let plan = Plan::new(
+        folder,
+        &Wanted {
+            zimcache: &program,
+            versitygw: &process::tool(S3_PROGRAM)?,
+            gateways: GATEWAYS,
+            with_redis: true,
+        },
+    )?;
     plan.prepare()?;
     let mut started = Vec::new();
     for part in &plan.parts {

@@ -7,25 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::process::{installed, program};
+use super::process::installed;
 
 /// Nodes, and copies of everything.
 const NODES: usize = 3;
 const REPLICAS: usize = 2;
-const GATEWAYS: usize = 2;
 /// What each node may take on disk, on demand.
 const NODE_BYTES: &str = "8GiB";
 /// Credentials of the S3 server.
-const S3_USER: &str = "zimcache";
-const S3_SECRET: &str = "zimcache-secret";
-const BUCKET: &str = "zimcache";
+pub(crate) const S3_USER: &str = "zimcache";
+pub(crate) const S3_SECRET: &str = "zimcache-secret";
+pub(crate) const BUCKET: &str = "zimcache";
 
 /// How a part tells that it is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Health {
+pub(crate) enum Health {
     /// A GET of this path at this address is answered with 200.
     Http(SocketAddr, &'static str),
     /// The gateway at this address reaches every node.
@@ -35,20 +34,31 @@ pub(super) enum Health {
 }
 
 /// A process to be.
-#[derive(Debug)]
-pub(super) struct Part {
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
     /// `gateway`, `node`, `s3` or `redis`.
-    pub(super) role: &'static str,
-    pub(super) name: String,
-    pub(super) url: String,
-    pub(super) health: Health,
-    pub(super) command: Vec<String>,
+    pub(crate) role: &'static str,
+    pub(crate) name: String,
+    /// Where it is asked: of a node the page for those who run it.
+    pub(crate) address: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) health: Health,
+    pub(crate) command: Vec<String>,
+}
+
+/// The programs that parts are made of, and how many gateways there are.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) zimcache: &'a Path,
+    pub(crate) versitygw: &'a Path,
+    pub(crate) gateways: usize,
+    pub(crate) with_redis: bool,
 }
 
 /// Everything that is to be started, in this order.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) parts: Vec<Part>,
+pub(crate) struct Plan {
+    pub(crate) parts: Vec<Part>,
     folder: PathBuf,
     program: PathBuf,
     ring: serde_json::Value,
@@ -61,41 +71,41 @@ fn free_address() -> Result<SocketAddr> {
 
 impl Plan {
     /// Chooses ports and commands; nothing is started.
-    pub(super) fn new(root: &Path, folder: &Path) -> Result<Plan> {
-        let target = std::env::var_os("CARGO_TARGET_DIR");
-        let target = target.map_or_else(|| root.join("target"), PathBuf::from);
-        let program = target.join("release/zim");
-        ensure!(
-            program.is_file(),
-            "there is no {}; make build makes it",
-            program.display()
-        );
-        let s3 = s3(folder)?;
-        let redis = redis(folder)?;
+    pub(crate) fn new(folder: &Path, wanted: &Wanted<'_>) -> Result<Plan> {
+        let mut parts = vec![s3(folder, wanted.versitygw)?];
+        if wanted.with_redis {
+            parts.push(redis(folder)?);
+        }
+        let redis = parts.iter().find(|part| part.role == "redis").cloned();
         let mut members = Vec::new();
-        let mut parts = Vec::new();
         for number in 0..NODES {
-            let (node, member) = node(folder, number, &s3)?;
+            let (node, member) = node(folder, number, &parts[0])?;
             members.push(member);
             parts.push(node);
         }
-        for number in 0..GATEWAYS {
-            parts.push(gateway(folder, number, &redis)?);
+        for number in 0..wanted.gateways {
+            parts.push(gateway(folder, number, redis.as_ref())?);
         }
-        parts.splice(0..0, [s3, redis]);
         let ring = json!({
             "epoch": 1, "hash": "v1", "replicas": REPLICAS, "current": { "members": members },
         });
         Ok(Plan {
             parts,
             folder: folder.to_owned(),
-            program,
+            program: wanted.zimcache.to_owned(),
             ring,
         })
     }
 
     /// Puts programs, ring and empty disks in their places.
-    pub(super) fn prepare(&self) -> Result<()> {
+    pub(crate) fn prepare(&self) -> Result<()> {
+        for name in ["data", "log", "run", "config", "bin"] {
+            let path = self.folder.join(name);
+            if path.exists() {
+                fs::remove_dir_all(&path)?;
+            }
+            fs::create_dir_all(&path)?;
+        }
         for name in ["zim", "zim-gateway", "zim-node"] {
             symlink(&self.program, self.folder.join("bin").join(name))?;
         }
@@ -110,18 +120,20 @@ impl Plan {
 
 /// A path in the cluster's folder, as an argument.
 fn path(folder: &Path, below: &str) -> Result<String> {
-    let path = folder.join(below);
-    let text = path.to_str().context("the path of this tree is no text")?;
-    Ok(text.to_owned())
+    Ok(text(&folder.join(below))?.to_owned())
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str()
+        .with_context(|| format!("the path {} is no text", path.display()))
 }
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
-fn s3(folder: &Path) -> Result<Part> {
+fn s3(folder: &Path, program: &Path) -> Result<Part> {
     let address = free_address()?;
-    let program = program("versitygw-1.8.0")?;
     let (user, secret) = (
         format!("ROOT_ACCESS_KEY={S3_USER}"),
         format!("ROOT_SECRET_KEY={S3_SECRET}"),
@@ -130,7 +142,7 @@ fn s3(folder: &Path) -> Result<Part> {
         &installed("env")?,
         &user,
         &secret,
-        &program,
+        text(program)?,
         "--port",
         &address.to_string(),
         "--health",
@@ -142,6 +154,7 @@ fn s3(folder: &Path) -> Result<Part> {
     Ok(Part {
         role: "s3",
         name: "s3".to_owned(),
+        address,
         url: format!("http://{address}"),
         health: Health::Http(address, "/health"),
         command: words(&command),
@@ -168,6 +181,7 @@ fn redis(folder: &Path) -> Result<Part> {
     Ok(Part {
         role: "redis",
         name: "redis".to_owned(),
+        address,
         url: format!("redis://{address}"),
         health: Health::Redis(address),
         command: words(&command),
@@ -210,6 +224,7 @@ fn node(folder: &Path, number: usize, s3: &Part) -> Result<(Part, serde_json::Va
     let member = json!({ "id": name, "address": format!("http://{listen}"), "state": "ready" });
     let part = Part {
         role: "node",
+        address: admin,
         url: format!("http://{admin}"),
         health: Health::Http(admin, "/ready"),
         command: words(&command),
@@ -218,10 +233,10 @@ fn node(folder: &Path, number: usize, s3: &Part) -> Result<(Part, serde_json::Va
     Ok((part, member))
 }
 
-fn gateway(folder: &Path, number: usize, redis: &Part) -> Result<Part> {
+fn gateway(folder: &Path, number: usize, redis: Option<&Part>) -> Result<Part> {
     let name = format!("gateway-{number}");
     let address = free_address()?;
-    let command = [
+    let mut command = words(&[
         &path(folder, "bin/zim-gateway")?,
         "--ring",
         &path(folder, "config/ring.json")?,
@@ -231,16 +246,18 @@ fn gateway(folder: &Path, number: usize, redis: &Part) -> Result<Part> {
         &address.port().to_string(),
         "--anonymous",
         "read-write",
-        "--redis-url",
-        &redis.url,
         "--pid-file",
         &path(folder, &format!("run/{name}.pid"))?,
-    ];
+    ]);
+    if let Some(redis) = redis {
+        command.extend(words(&["--redis-url", &redis.url]));
+    }
     Ok(Part {
         role: "gateway",
+        address,
         url: format!("http://{address}"),
         health: Health::Gateway(address),
-        command: words(&command),
+        command,
         name,
     })
 }

@@ -110,7 +110,8 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn is_healthy(health: Health) -> bool {
+/// Whether a part is well now.
+pub(crate) fn is_healthy(health: Health) -> bool {
     match health {
         Health::Http(address, path) => get(address, path).is_ok_and(|answer| is_ok(&answer)),
         Health::Gateway(address) => get(address, "/api/v1/cluster")
@@ -158,7 +159,7 @@ pub(super) fn installed(name: &str) -> Result<String> {
 }
 
 /// Path of a program kept in the folder of test tools.
-pub(super) fn program(name: &str) -> Result<String> {
+pub(super) fn tool(name: &str) -> Result<PathBuf> {
     let cache = std::env::var_os("ZIMCACHE_CACHE").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/zimcache"));
     let folder = cache
@@ -168,10 +169,7 @@ pub(super) fn program(name: &str) -> Result<String> {
     if !path.is_file() {
         bail!("there is no {}; .ci/needs cluster makes it", path.display());
     }
-    Ok(path
-        .to_str()
-        .context("the path of the tools is no text")?
-        .to_owned())
+    Ok(path)
 }
 
 /// Ends every process that runs this command, and says how many there were.

@@ -19,6 +19,8 @@ pub(in super::super) enum Method {
     Get,
     /// Read it; it must be absent.
     Miss,
+    /// Read the action result of its key; it must be absent.
+    MissResult,
 }
 
 /// One request.
@@ -66,9 +68,13 @@ impl<'a> WorkList<'a> {
         let start = self.heads.len();
         let verb = match self.method {
             Method::Put => "PUT",
-            Method::Get | Method::Miss => "GET",
+            Method::Get | Method::Miss | Method::MissResult => "GET",
         };
-        let mut head = format!("{verb} /cas/{}{ending}", blob.hash);
+        let place = match self.method {
+            Method::MissResult => "ac",
+            _ => "cas",
+        };
+        let mut head = format!("{verb} /{place}/{}{ending}", blob.hash);
         let put = self.method == Method::Put;
         if put {
             head.push_str("Content-Length: ");
@@ -122,7 +128,7 @@ impl<'a> WorkList<'a> {
         let right = match self.method {
             Method::Put => (200..300).contains(&status),
             Method::Get => status == 200 && body_bytes == self.jobs[index].length,
-            Method::Miss => status == 404,
+            Method::Miss | Method::MissResult => status == 404,
         };
         if right {
             return Ok(());
@@ -150,7 +156,7 @@ impl Work for WorkList<'_> {
     fn upload_bytes(&self, index: usize) -> u64 {
         match self.method {
             Method::Put => self.jobs[index].length,
-            Method::Get | Method::Miss => 0,
+            Method::Get | Method::Miss | Method::MissResult => 0,
         }
     }
 }

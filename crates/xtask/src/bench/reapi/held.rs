@@ -28,6 +28,8 @@ const FILLERS: usize = 64;
 const DIGESTS: usize = 1_000;
 /// Different look-ups.
 const LOOK_UPS: usize = 256;
+/// Digests that are not there, at most.
+pub(in super::super) const LOOKED_UP: usize = LOOK_UPS * DIGESTS;
 /// Different action results.
 const RESULTS: usize = 2_000;
 /// Outputs of each.
@@ -49,7 +51,7 @@ struct Load<'a> {
 pub(super) fn run(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
     let payload = Payload::new(SMALL);
     let held = payload.uniform(bench.scale.held, SMALL, 0);
-    let absent = payload.uniform(bench.scale.held.min(LOOK_UPS * DIGESTS), SMALL, 1);
+    let absent = payload.uniform(bench.scale.held.min(LOOKED_UP), SMALL, 1);
     let results = results(&payload, &held);
     let mut filled = Vec::new();
     for subject in bench.chosen_of(&rows::all(), &row.experiment) {
@@ -121,7 +123,7 @@ fn draw(blobs: &[Blob], count: usize, random: &mut Random) -> Vec<Blob> {
         .collect()
 }
 
-fn fill(
+pub(in super::super) fn fill(
     server: &Server,
     payload: &Payload,
     held: &[Blob],
@@ -140,7 +142,7 @@ fn fill(
 }
 
 /// Look-ups of which so many percent of the digests are there, in random order.
-fn look_ups<'a>(
+pub(in super::super) fn look_ups<'a>(
     payload: &'a Payload,
     held: &[Blob],
     absent: &[Blob],

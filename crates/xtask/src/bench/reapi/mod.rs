@@ -22,6 +22,7 @@ use super::{
     steady::{self, Watched},
 };
 
+pub(super) use held::{LOOKED_UP, fill, look_ups};
 pub(super) use rows::all;
 
 /// How a row's figure is taken.
@@ -55,7 +56,12 @@ pub(super) fn run(
 }
 
 /// Makes calls for the measured time, over and over.
-fn window(bench: &Bench, server: &Server, calls: &CallList<'_>, clients: usize) -> Result<Watched> {
+pub(super) fn window(
+    bench: &Bench,
+    server: &Server,
+    calls: &CallList<'_>,
+    clients: usize,
+) -> Result<Watched> {
     let plan = Plan {
         address: server.address,
         connections: clients,

@@ -1,0 +1,89 @@
+//! Many readers of one object that only the S3 server has, and one who asks the S3 server itself.
+//!
+//! Every round has an object of its own, put through the cluster while its disks were still good.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{
+    super::{
+        Bench, client,
+        corpus::{Blob, Payload},
+        result::{Sample, Spread},
+        rows::Row,
+        subject::Subject,
+    },
+    readers, s3,
+    system::System,
+};
+
+/// Readers at the same time.
+const READERS: usize = 64;
+/// How often the S3 server is asked for an object.
+const DIRECT_READS: usize = 5;
+
+/// Measures the row.
+pub(super) fn run(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
+    let payload = Payload::new(bench.scale.cold_bytes);
+    let blobs = payload.uniform(bench.scale.rounds, bench.scale.cold_bytes, 0);
+    let folder = bench.folder(&row.id, row.judged);
+    let mut system = System::start(&bench.tools, &folder, &[])?;
+    client::fill(system.gateway()?.address, &payload, &blobs)?;
+    system.wait_until_clean()?;
+    system.lose_disks()?;
+    let mut samples = Vec::new();
+    for (round, blob) in blobs.iter().enumerate() {
+        for sample in [
+            directly(&system, blob, round)?,
+            through_a_gateway(&system, blob, round)?,
+        ] {
+            bench.say(&row.id, row.unit, &sample);
+            samples.push((row.id.clone(), sample));
+        }
+    }
+    Ok(samples)
+}
+
+fn directly(system: &System, blob: &Blob, round: usize) -> Result<Sample> {
+    let key = s3::key_of(&system.bucket(), &blob.hash)?;
+    let mut firsts = Vec::new();
+    for _ in 0..DIRECT_READS {
+        let request = s3::signed_get(system.s3_address(), &key);
+        firsts.extend(readers::read(
+            system.s3_address(),
+            &request,
+            1,
+            blob.length,
+        )?);
+    }
+    let spread = spread(&firsts);
+    Ok(Sample::new(Subject::S3, round, spread.median)
+        .with("least_us", spread.least)
+        .with("most_us", spread.most))
+}
+
+/// The figure is the middle one of all readers.
+fn through_a_gateway(system: &System, blob: &Blob, round: usize) -> Result<Sample> {
+    let address = system.gateway()?.address;
+    let requests = system.s3_requests();
+    requests.since_last()?;
+    let request = format!("GET /cas/{} HTTP/1.1\r\nHost: {address}\r\n\r\n", blob.hash);
+    let firsts = readers::read(address, &request, READERS, blob.length)?;
+    let operations = requests.since_last()?;
+    let gets = operations.iter().filter(|name| *name == "GetObject");
+    let gets = gets.count();
+    ensure!(gets > 0, "the object was not cold");
+    client::verify(address, &[*blob])?;
+    let spread = spread(&firsts);
+    Ok(Sample::new(Subject::Cluster, round, spread.median)
+        .with("least_us", spread.least)
+        .with("most_us", spread.most)
+        .with("s3_gets", gets as f64)
+        .with("s3_other_requests", (operations.len() - gets) as f64))
+}
+
+fn spread(times: &[Duration]) -> Spread {
+    let micros = times.iter().map(|time| time.as_secs_f64() * 1e6);
+    Spread::of(micros.collect()).unwrap_or_default()
+}
