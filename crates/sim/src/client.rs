@@ -55,10 +55,13 @@ impl Client {
     /// Calls until there is calm.
     pub(crate) async fn work(mut self) {
         let mut put = 0;
-        while self.world.stage() == Stage::Work {
+        loop {
             let pause = self.world.plan.pause;
             let pause = self.random.random_range(Duration::ZERO..=pause);
             tokio::time::sleep(pause).await;
+            if self.world.stage() != Stage::Work {
+                return;
+            }
             put += 1;
             self.call(put).await;
         }

@@ -34,6 +34,26 @@ async fn the_newest_put_wins_whichever_gateway_made_it_and_whatever_its_clock_sa
     }
 }
 
+/// The stand-in kept its higher version and said that it holds the entry, which was taken for a copy of the lower one.
+#[tokio::test(start_paused = true)]
+async fn a_stand_in_that_holds_a_higher_version_is_no_copy_of_a_put_by_a_slow_clock() {
+    let rig = Rig::new(2, &["a", "b", "c"]);
+    let behind = Arc::new(ManualClock::new(Timestamp(NOW.0 - 30_000)));
+    let (right, wrong) = (rig.gateway(), rig.gateway_at(behind, 2, plain()));
+    let (owners, _) = rig.places(&key("key"));
+    owners[0].set(Fault::Down);
+    right.put_entry("key", &ONE).await.unwrap();
+    owners[0].set(Fault::None);
+    owners[1].set(Fault::FailsCommits);
+    wrong.put_entry("key", &TWO).await.unwrap();
+    owners[1].set(Fault::None);
+    rig.deliver_hints();
+    for owner in &owners {
+        let state = owner.state.lock();
+        assert_eq!(state.records.held[&key("key")].value, TWO);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_version_from_the_far_future_stops_the_put_and_not_the_clock() {
     let rig = Rig::new(2, &NODES);

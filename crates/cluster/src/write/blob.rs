@@ -131,7 +131,7 @@ impl BlobWriter for BlobPut {
             key: &self.key,
             size_bytes: committed.size_bytes,
             copies: committed.copies,
-            is_entry: false,
+            version: None,
         };
         quorum.reach().await?;
         Ok(actual)

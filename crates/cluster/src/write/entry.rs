@@ -147,8 +147,8 @@ impl Put {
         }
     }
 
-    /// Makes sure of the copies of what was committed.
-    async fn finish(&self, version: Version, committed: Committed) -> Result<u64> {
+    /// Makes sure of the copies of what was committed; a higher version that a node turned out to hold.
+    async fn finish(&self, version: Version, committed: Committed) -> Result<Option<Version>> {
         let mut copies = committed.copies;
         if self.precondition == Precondition::Absent {
             self.spread(&mut copies).await;
@@ -158,10 +158,9 @@ impl Put {
             key: &self.key,
             size_bytes: committed.size_bytes,
             copies,
-            is_entry: true,
+            version: Some(version),
         };
-        quorum.reach().await?;
-        Ok(identity(version))
+        quorum.reach().await
     }
 
     /// Lets the other owners fetch what the deciding one has taken.
@@ -215,15 +214,22 @@ impl EntryWriter for EntryPut {
         let EntryPut { put, streaming } = *self;
         if let Some((version, fan)) = streaming {
             let committed = fan.commit(put.how()).await.map_err(store_error)?;
-            return put.finish(version, committed).await;
+            put.finish(version, committed).await?;
+            return Ok(identity(version));
         }
         for _ in 0..ATTEMPTS {
             let version = put.shared.minter.mint();
             let committed = put.send_whole(version).await?;
-            match superseded_by(&committed, version) {
-                Some(higher) => put.shared.observe(higher)?,
-                None => return put.finish(version, committed).await,
-            }
+            let higher = match superseded_by(&committed, version) {
+                Some(higher) => higher,
+                None => match put.finish(version, committed).await? {
+                    None => return Ok(identity(version)),
+                    // It is there now, which is no reason to refuse it.
+                    Some(_) if put.precondition == Precondition::Absent => break,
+                    Some(higher) => higher,
+                },
+            };
+            put.shared.observe(higher)?;
         }
         Err(Error::Retry("others write the same entry"))
     }

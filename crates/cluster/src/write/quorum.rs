@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use zimcache_link::Read;
-use zimcache_store::{ByteRange, Pins, RecordKey, Result};
+use zimcache_store::{ByteRange, Pins, RecordKey, Result, Version};
 
 use super::commit::Copy;
 use crate::{
@@ -27,29 +27,41 @@ pub(crate) struct Quorum<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) size_bytes: u64,
     pub(crate) copies: Vec<Copy>,
-    /// Whether owners in the previous placement are to have it too.
-    pub(crate) is_entry: bool,
+    /// Of an entry: its version. Owners in the previous placement are to have it too then.
+    pub(crate) version: Option<Version>,
+}
+
+/// What came of asking a node to fetch a copy.
+enum Pulled {
+    Yes,
+    No,
+    /// It holds a higher version of the entry, which it keeps.
+    Higher(Version),
 }
 
 impl Quorum<'_> {
-    /// Makes sure of as many copies as the namespace's class asks for.
+    /// Makes sure of as many copies as the namespace's class asks for. A higher version of the entry that a node turned
+    /// out to hold: then this one will not stay.
     ///
     /// # Errors
     /// `Unavailable` when there are fewer. Those that exist stay, with the hint.
-    pub(crate) async fn reach(mut self) -> Result<()> {
+    pub(crate) async fn reach(mut self) -> Result<Option<Version>> {
         let class = self.shared.durability_of(&self.key.namespace);
         let reached = self.make_copies(class).await;
         self.hint_all().await;
         let needs_tier = class == Durability::Bucket;
         match reached {
-            Ok(()) if needs_tier => self.wait_for_the_tier().await,
+            Ok(Some(higher)) => return Ok(Some(higher)),
+            Ok(None) if needs_tier => self.wait_for_the_tier().await?,
             // One node and the durable tier are as good as two nodes.
-            Err(_) if self.shared.has_tier() => self.wait_for_the_tier().await,
-            reached => reached,
+            Err(_) if self.shared.has_tier() => self.wait_for_the_tier().await?,
+            Ok(None) => {}
+            Err(error) => return Err(error),
         }
+        Ok(None)
     }
 
-    async fn make_copies(&mut self, class: Durability) -> Result<()> {
+    async fn make_copies(&mut self, class: Durability) -> Result<Option<Version>> {
         let mut tried: Vec<Arc<Node>> = Vec::new();
         loop {
             let plan = self.shared.plan(self.key);
@@ -61,7 +73,7 @@ impl Quorum<'_> {
             let counted = roles().filter(|role| *role != Role::None).count();
             let has_owner = roles().any(|role| role == Role::Owner);
             if counted >= needed && has_owner {
-                return Ok(());
+                return Ok(None);
             }
             let Some(target) = self.next_target(&plan, &tried, has_owner) else {
                 return Err(unavailable(
@@ -69,12 +81,16 @@ impl Quorum<'_> {
                 ));
             };
             tried.push(Arc::clone(&target));
-            if self.pull_to(&target).await {
-                count(&self.shared.counts.stand_ins);
-                self.copies.push(Copy {
-                    node: target,
-                    is_hinted: true,
-                });
+            match self.pull_to(&target).await {
+                Pulled::Yes => {
+                    count(&self.shared.counts.stand_ins);
+                    self.copies.push(Copy {
+                        node: target,
+                        is_hinted: true,
+                    });
+                }
+                Pulled::No => {}
+                Pulled::Higher(version) => return Ok(Some(version)),
             }
         }
     }
@@ -106,16 +122,38 @@ impl Quorum<'_> {
         chosen.map(|candidate| Arc::clone(&candidate.node))
     }
 
-    async fn pull_to(&self, target: &Arc<Node>) -> bool {
+    async fn pull_to(&self, target: &Arc<Node>) -> Pulled {
         for copy in self.copies.iter().filter(|copy| copy.node.is_reachable()) {
             let pulled = self
                 .shared
                 .pull(target, &copy.node, self.key, self.size_bytes, HINT);
             if pulled.await {
-                return true;
+                return self.what_is_on(target).await;
             }
         }
-        false
+        Pulled::No
+    }
+
+    /// Of an entry: whether what a node holds after it was told to fetch is this version. A clock that is behind gives
+    /// versions that others have passed long ago, and whoever holds a higher one keeps that.
+    async fn what_is_on(&self, target: &Arc<Node>) -> Pulled {
+        let Some(version) = self.version else {
+            return Pulled::Yes;
+        };
+        match ask(target, self.read(), self.shared.config.timing.first_byte).await {
+            Ok(Said::Yes(hit)) if hit.head.version > version => Pulled::Higher(hit.head.version),
+            Ok(Said::Yes(_)) => Pulled::Yes,
+            Ok(Said::No(_)) | Err(_) => Pulled::No,
+        }
+    }
+
+    fn read(&self) -> Read {
+        Read {
+            epoch: self.shared.view().epoch(),
+            key: self.key.clone(),
+            range: ByteRange::Full,
+            fill: false,
+        }
     }
 
     /// Puts the hint on every copy when an owner was missed. One that cannot take it now is no failure: the others have it.
@@ -123,7 +161,8 @@ impl Quorum<'_> {
         let plan = self.shared.plan(self.key);
         let has = |node: &Arc<Node>| self.copies.iter().any(|copy| Arc::ptr_eq(&copy.node, node));
         let should_have = |it: &&Candidate| {
-            let is_owner = it.current == Role::Owner || self.is_entry && it.previous == Role::Owner;
+            let is_owner =
+                it.current == Role::Owner || self.version.is_some() && it.previous == Role::Owner;
             is_owner && !it.is_gone
         };
         if plan
@@ -172,13 +211,7 @@ impl Quorum<'_> {
         const LONGEST: std::time::Duration = std::time::Duration::from_millis(250);
         let mut pause = FIRST;
         loop {
-            let read = Read {
-                epoch: self.shared.view().epoch(),
-                key: self.key.clone(),
-                range: ByteRange::Full,
-                fill: false,
-            };
-            match ask(holder, read, self.shared.config.timing.first_byte).await {
+            match ask(holder, self.read(), self.shared.config.timing.first_byte).await {
                 Ok(Said::Yes(hit)) if !hit.pins.dirty => return Ok(()),
                 Ok(Said::Yes(_)) => {}
                 Ok(Said::No(_)) => return Err(unavailable("the node lost the value")),
