@@ -32,6 +32,11 @@ impl Rope {
         self.length == 0
     }
 
+    /// The pieces, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| &**piece)
+    }
+
     /// Takes the first piece, or as much of it as is wanted; empty when there is none.
     pub fn take_piece(&mut self, most: usize) -> Bytes {
         let Some(first) = self.pieces.front_mut() else {

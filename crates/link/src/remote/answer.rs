@@ -8,7 +8,6 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use zimcache_proto::Message;
-use zimcache_types::Code;
 
 use super::channel::Channel;
 use crate::{
@@ -68,10 +67,8 @@ impl Answer {
                 Some(status) => status.map(|()| None),
                 None => Err(self.channel.unreachable("the answer breaks off")),
             },
-            Err(error) if error.code() == Code::Unavailable => {
-                Err(self.channel.unreachable(error.to_string()))
-            }
-            Err(error) => Err(error),
+            // Not what a node said: it was damaged on its way, or is none of ours.
+            Err(error) => Err(self.channel.unreachable(error.to_string())),
         }
     }
 

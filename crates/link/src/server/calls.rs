@@ -21,7 +21,10 @@ pub(super) async fn answer(peer: &Arc<dyn Peer>, request: Request<Incoming>) -> 
             message: "there is no such call".into(),
         });
     };
-    let messages = Messages::new(request.into_body());
+    let messages = match call {
+        Call::Health => Messages::of_anybody(request.into_body()),
+        _ => Messages::new(request.into_body()),
+    };
     let body = answer_call(peer, call, messages).await;
     body.map_or_else(|error| refusal(&error), response)
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use zimcache_proto::{Message, rope::Rope};
 use zimcache_types::Code;
 
-use super::MOST_MESSAGE_BYTES;
+use super::{MOST_MESSAGE_BYTES, checked};
 use crate::{Error, Result};
 
 /// What stands before every message: whether it is compressed, and its length.
@@ -22,21 +22,33 @@ pub(crate) struct Messages {
     body: Incoming,
     held: Rope,
     trailers: Option<HeaderMap>,
+    /// Whether every message has its checksum.
+    is_checked: bool,
 }
 
 impl Messages {
+    /// Those of a gateway or a node.
     pub(crate) fn new(body: Incoming) -> Messages {
         Messages {
             body,
             held: Rope::default(),
             trailers: None,
+            is_checked: true,
+        }
+    }
+
+    /// Those of anybody who speaks gRPC.
+    pub(crate) fn of_anybody(body: Incoming) -> Messages {
+        Messages {
+            is_checked: false,
+            ..Messages::new(body)
         }
     }
 
     /// The next message; `None` at the end.
     ///
     /// # Errors
-    /// `Unavailable` when the stream breaks off, `Invalid` when it is not what was agreed.
+    /// `Unavailable` when the stream breaks off or was damaged, `Invalid` when it is not what was agreed.
     pub(crate) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>> {
         if !self.hold(PREFIX_BYTES).await? {
             return match self.held.len() {
@@ -52,11 +64,7 @@ impl Messages {
         if !self.hold(length).await? {
             return Err(broken("the stream ends in the middle of a message"));
         }
-        let mut message = Rope::default();
-        while message.len() < length {
-            message.push(self.held.take_piece(length - message.len()));
-        }
-        let decoded = M::decode(message);
+        let decoded = M::decode(self.take(length)?);
         decoded
             .map(Some)
             .map_err(|_| invalid("a message does not decode"))
@@ -74,6 +82,21 @@ impl Messages {
     /// What stood behind the last message.
     pub(crate) const fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_ref()
+    }
+
+    /// A message that is here, without its checksum.
+    fn take(&mut self, length: usize) -> Result<Rope> {
+        let mut message = Rope::default();
+        while message.len() < length {
+            message.push(self.held.take_piece(length - message.len()));
+        }
+        if self.is_checked {
+            let expected = checked::take(&mut message);
+            if expected != Some(checked::sum(message.pieces())) {
+                return Err(broken("a message was damaged on its way"));
+            }
+        }
+        Ok(message)
     }
 
     async fn hold(&mut self, wanted: usize) -> Result<bool> {

@@ -2,9 +2,10 @@
 //!
 //! Framed by ourselves for the reason `docs/adr/0009-grpc-without-copies.md` gives: the bytes of a value pass from the
 //! disk to the socket and from the socket to the caller without being copied. Not here: connections (`remote`,
-//! `server`). Invariants: a message longer than [`MOST_MESSAGE_BYTES`] is refused by its prefix alone; an answer that
-//! ends without a status is a broken one.
+//! `server`). Invariants: a message longer than [`MOST_MESSAGE_BYTES`] is refused by its prefix alone; one that was
+//! damaged on its way is never understood as another one; an answer that ends without a status is a broken one.
 
+mod checked;
 pub(crate) mod convert;
 mod incoming;
 mod outgoing;

@@ -18,7 +18,10 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use tokio::sync::mpsc;
 use zimcache_proto::Message;
 
-use super::status;
+use super::{
+    checked::{self, CHECK_BYTES},
+    status,
+};
 use crate::Result;
 
 /// Data from this size on is a piece of its own.
@@ -44,12 +47,13 @@ impl Pieces {
             0 => 0,
             length => key_len(field) + encoded_len_varint(length as u64),
         };
-        let head_bytes = message.encoded_len() + field_head;
+        let head_bytes = CHECK_BYTES + message.encoded_len() + field_head;
         let copied = data.len() < SHARED_FROM;
         let capacity = PREFIX_BYTES + head_bytes + if copied { data.len() } else { 0 };
         let mut head = BytesMut::with_capacity(capacity);
         head.put_u8(0);
         head.put_u32(u32::try_from(head_bytes + data.len()).unwrap_or(u32::MAX));
+        checked::reserve(&mut head);
         // There is room for it: the buffer grows.
         message.encode(&mut head).ok();
         if !data.is_empty() {
@@ -62,6 +66,7 @@ impl Pieces {
         } else {
             data
         };
+        checked::fill(&mut head, PREFIX_BYTES, &data);
         Pieces {
             head: head.freeze(),
             data,

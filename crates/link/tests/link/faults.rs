@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use zimcache_link::{Error, Find, Peer as _, Remote, Settings, StatusQuestion, Write};
 use zimcache_store::{ByteRange, Pins, RecordHead, RecordOptions, Touch};
 use zimcache_types::Code;
@@ -172,5 +175,62 @@ async fn an_answer_that_takes_too_long_is_given_up() {
     let pair = Pair::with(fake, None, settings).await;
     assert!(is_unreachable(pair.remote.find(find()).await));
     until("the call is dropped", || pair.fake.under_way() == 0).await;
+    pair.stop().await;
+}
+
+/// The address of a relay that damages what looks like the value, in both directions.
+async fn damaging(node: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    zimcache_telemetry::task::spawn("relay", async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(&node).await.unwrap();
+            let (client, server) = (client.into_split(), server.into_split());
+            zimcache_telemetry::task::spawn("there", damage(client.0, server.1));
+            zimcache_telemetry::task::spawn("back", damage(server.0, client.1));
+        }
+    });
+    address
+}
+
+async fn damage(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let bytes = &mut buffer[..length];
+        if let Some(at) = bytes.windows(8).position(|eight| eight == VALUE) {
+            bytes[at + 3] ^= 4;
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+const VALUE: &[u8] = b"UUUUUUUU";
+
+#[tokio::test]
+async fn a_value_damaged_on_its_way_is_neither_read_nor_written() {
+    let pair = Pair::new(Fake::new()).await;
+    let record = (RecordHead::default(), VALUE.into(), Pins::default());
+    pair.fake.values.lock().insert(blob(b"x"), record);
+    let relay = damaging(pair.address.clone()).await;
+    let remote = Remote::new(&relay, &Settings::default());
+    // The way is fine for what it does not damage.
+    remote.find(find()).await.unwrap();
+    let read = read_all(&remote, &blob(b"x"), ByteRange::Full).await;
+    assert!(is_unreachable(read));
+    let write = Write {
+        epoch: 1,
+        key: blob(b"y"),
+        head: RecordHead::default(),
+        options: RecordOptions::default(),
+    };
+    let mut writing = remote.write(write).await.unwrap();
+    let written = match writing.write(VALUE.into()).await {
+        Ok(()) => writing.commit(Pins::default()).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert_eq!(written.unwrap_err().code(), Code::Unavailable);
+    assert!(!pair.fake.values.lock().contains_key(&blob(b"y")));
     pair.stop().await;
 }
