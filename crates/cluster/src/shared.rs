@@ -202,11 +202,10 @@ impl Shared {
         }
     }
 
-    /// Whether a failure told of a newer ring, which is followed now: the same is worth trying again.
-    pub(crate) async fn learned_from(&self, error: &Error) -> bool {
-        match error {
-            Error::StaleRing { ring } => self.learn(ring).await,
-            _ => false,
+    /// Follows a newer ring that a failure tells of: the same is worth trying again then.
+    pub(crate) async fn learn_from(&self, error: &Error) {
+        if let Error::StaleRing { ring } = error {
+            self.learn(ring).await;
         }
     }
 
@@ -233,12 +232,18 @@ where
     F: Future<Output = Result<T>>,
 {
     const MOST: usize = 3;
-    let mut outcome = attempt().await;
     for _ in 1..MOST {
-        match &outcome {
-            Err(error) if shared.learned_from(error).await => outcome = attempt().await,
-            _ => break,
+        let epoch = shared.view().epoch();
+        match attempt().await {
+            Err(error @ Error::StaleRing { .. }) => {
+                shared.learn_from(&error).await;
+                // Also when another call has learned of the ring meanwhile.
+                if shared.view().epoch() == epoch {
+                    return Err(error);
+                }
+            }
+            outcome => return outcome,
         }
     }
-    outcome
+    attempt().await
 }

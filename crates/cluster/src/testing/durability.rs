@@ -204,6 +204,38 @@ async fn a_gateway_with_an_old_ring_learns_the_new_one_from_a_refusal_and_places
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_is_told_at_its_end_that_the_ring_is_old_is_placed_anew() {
+    // The second: only some nodes know of the newer ring.
+    for knowing in [3, 1] {
+        let rig = Rig::new(2, &["a", "b", "c"]);
+        let gateway = rig.gateway();
+        let document = grown(&rig, "d");
+        let json = Bytes::from(document.to_json().unwrap());
+        for node in rig.nodes().iter().take(knowing) {
+            let state = &mut *node.state.lock();
+            state.ring = Some((2, json.clone()));
+            state.refuses_late = true;
+        }
+        // At the same time: one of them learns of the ring, and the others have to notice that it did.
+        let texts: Vec<String> = (0..20).map(|seed| format!("late {seed}")).collect();
+        let value = Bytes::from_static(b"value");
+        let puts = texts.iter().map(|text| gateway.put_entry(text, &value));
+        for put in futures_util::future::join_all(puts).await {
+            put.unwrap();
+        }
+        assert_eq!(gateway.cluster.ring().epoch(), 2);
+        rig.rings.send_replace(Arc::new(document));
+        for text in &texts {
+            let key = RecordKey::entry(&entry(text));
+            let (owners, stand_ins) = rig.places(&key);
+            let copies = owners.iter().chain(&stand_ins);
+            assert!(copies.filter(|node| node.has(&key)).count() >= 2, "{text}");
+            assert!(owners.iter().any(|owner| owner.has(&key)), "{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_acknowledgement_is_judged_by_the_ring_at_its_end() {
     let rig = Rig::new(2, &["a", "b", "c"]);
     let gateway = rig.gateway();

@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) is_catching_up: bool,
     /// A newer ring: everything under an older one is refused with it.
     pub(crate) ring: Option<(u64, Bytes)>,
+    /// Of writes it says so at their end, as a node does that is far away.
+    pub(crate) refuses_late: bool,
     /// New records are dirty for so many looks.
     pub(crate) dirty_for: u32,
     /// What only the durable tier has.
@@ -222,7 +224,9 @@ impl Writing for Incoming {
     }
 
     async fn commit(mut self: Box<Self>, mut pins: Pins) -> Result<Written> {
-        self.node.arrive(None).await?;
+        let is_late = self.node.state.lock().refuses_late;
+        let epoch = self.write.epoch;
+        self.node.arrive(is_late.then_some(epoch)).await?;
         self.is_over = true;
         let fault = self.node.fault();
         if fault == Fault::FailsCommits {
@@ -302,7 +306,8 @@ impl Peer for Fake {
     }
 
     async fn write(&self, write: Write) -> Result<Box<dyn Writing>> {
-        self.arrive(Some(write.epoch)).await?;
+        let is_late = self.state.lock().refuses_late;
+        self.arrive((!is_late).then_some(write.epoch)).await?;
         if self.fault() == Fault::Full {
             return Err(refused(Code::OutOfSpace));
         }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use zimcache_link::{Error, Result};
 use zimcache_store::{Pins, Written};
 
-use super::fan::{Fan, late_strike};
+use super::fan::{Fan, is_stale, late_strike};
 use crate::{
     gather::{Limits, Numbered, gather},
     node::{Node, is_of_the_node},
@@ -44,7 +44,8 @@ impl Fan {
     /// # Errors
     /// What the nodes say about the request itself, when none of them has it; a node's failure likewise.
     pub(crate) async fn commit(self, how: Commit) -> Result<Committed> {
-        let timing = &self.shared.config.timing;
+        let shared = Arc::clone(&self.shared);
+        let timing = &shared.config.timing;
         let is_hinted = how.is_hinted || self.is_incomplete;
         let (nodes, owners): (Vec<_>, Vec<_>) = self
             .lanes
@@ -93,6 +94,8 @@ impl Fan {
                 }
                 Some(Err(error)) => {
                     node.note::<()>(&Err(error.clone()));
+                    // The copies that there are count under the ring that it tells of.
+                    shared.learn_from(&error).await;
                     failure = Some(worse(failure, error));
                 }
                 None if how.is_first_enough => {}
@@ -109,7 +112,7 @@ impl Fan {
 /// Of two failures the one that tells the caller more.
 fn worse(one: Option<Error>, other: Error) -> Error {
     match one {
-        Some(one) if !is_of_the_node(&one) => one,
+        Some(one) if !is_of_the_node(&one) || is_stale(&one) => one,
         _ => other,
     }
 }

@@ -104,38 +104,41 @@ impl Put {
     }
 
     /// Starts to send a value to those who are to have it, or to the one who decides.
-    async fn open(&self, version: Version, size_bytes: Option<u64>) -> Result<Fan> {
-        let order = self.order(version, size_bytes);
-        let opened = under_the_newest_ring(&self.shared, || async {
-            let plan = self.shared.plan(&self.key);
-            let (owners, stand_ins) = match self.precondition {
-                Precondition::None => owners_and_stand_ins(&plan),
-                Precondition::Absent => (vec![&plan.candidates[plan.decider]], Vec::new()),
-            };
-            let shared = Arc::clone(&self.shared);
-            Fan::open(shared, order.clone(), plan.epoch, owners, stand_ins).await
-        });
-        opened.await.map_err(store_error)
+    async fn open(&self, order: Order) -> zimcache_link::Result<Fan> {
+        let plan = self.shared.plan(&self.key);
+        let (owners, stand_ins) = match self.precondition {
+            Precondition::None => owners_and_stand_ins(&plan),
+            Precondition::Absent => (vec![&plan.candidates[plan.decider]], Vec::new()),
+        };
+        let shared = Arc::clone(&self.shared);
+        Fan::open(shared, order, plan.epoch, owners, stand_ins).await
     }
 
     /// Stops waiting for the end of a large value.
     async fn start_streaming(&mut self) -> Result<(Version, Fan)> {
         observe_held(&self.shared, &self.key).await?;
         let version = self.shared.minter.mint();
-        let mut fan = self.open(version, None).await?;
+        let order = self.order(version, None);
+        let opened = under_the_newest_ring(&self.shared, || self.open(order.clone())).await;
+        let mut fan = opened.map_err(store_error)?;
         for chunk in self.waiting.drain(..) {
             fan.write(chunk).await.map_err(store_error)?;
         }
         Ok((version, fan))
     }
 
-    /// Sends a small value whole; whether an owner holds a higher version, in which case nothing has changed.
+    /// Sends a small value whole; whether an owner holds a higher version, in which case nothing has changed. That a
+    /// ring is too old is known at the end: a node far away says nothing before.
     async fn send_whole(&self, version: Version) -> Result<Committed> {
-        let mut fan = self.open(version, Some(self.bytes)).await?;
-        for chunk in &self.waiting {
-            fan.write(chunk.clone()).await.map_err(store_error)?;
-        }
-        fan.commit(self.how()).await.map_err(store_error)
+        let order = self.order(version, Some(self.bytes));
+        let sent = under_the_newest_ring(&self.shared, || async {
+            let mut fan = self.open(order.clone()).await?;
+            for chunk in &self.waiting {
+                fan.write(chunk.clone()).await?;
+            }
+            fan.commit(self.how()).await
+        });
+        sent.await.map_err(store_error)
     }
 
     fn how(&self) -> Commit {

@@ -269,6 +269,7 @@ impl Fan {
                 Some(Err(error)) if !is_of_the_node(&error) => return Err(error),
                 Some(Err(error)) => {
                     lane.node.note::<()>(&Err(error.clone()));
+                    self.shared.learn_from(&error).await;
                     failure = Some(error);
                 }
                 None => failure = Some(late_strike(&lane.node)),
@@ -303,7 +304,7 @@ impl Lane {
     }
 }
 
-fn is_stale(error: &Error) -> bool {
+pub(super) fn is_stale(error: &Error) -> bool {
     matches!(error, Error::StaleRing { .. })
 }
 
