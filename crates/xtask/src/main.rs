@@ -59,7 +59,7 @@ fn main() -> Result<ExitCode> {
         Chore::Numbers => Ok(numbers::run(&tree)),
         Chore::Gen { check } => generate::run(&tree, check),
         Chore::Bench(args) => bench::run(&tree.root, &args),
-        Chore::Cluster(action) => cluster::run(&tree.root, action),
+        Chore::Cluster(action) => cluster::run(&tree.root, &action),
         Chore::Policies(args) => policies::run(&args),
     }
 }

@@ -28,12 +28,23 @@ pub(crate) const S3_PROGRAM: &str = "versitygw-1.8.0";
 const GATEWAYS: usize = 2;
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+#[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Action {
     /// Starts a cluster with empty disks and returns when it is healthy; one that runs already is stopped first.
-    Up,
+    Up {
+        /// Where everything of it is [default: target/cluster]
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// Our binary [default: target/release/zim]
+        #[arg(long, env = "ZIM_BIN")]
+        zim: Option<PathBuf>,
+    },
     /// Stops every process of it, also those started again by hand.
-    Down,
+    Down {
+        /// Where everything of it is [default: target/cluster]
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Below the root: everything of the cluster.
@@ -41,20 +52,26 @@ const FOLDER: &str = "target/cluster";
 const RECORDS: &str = "processes.json";
 
 /// Does it.
-pub(crate) fn run(root: &Path, action: Action) -> Result<ExitCode> {
-    let folder = root.join(FOLDER);
+pub(crate) fn run(root: &Path, action: &Action) -> Result<ExitCode> {
+    let (Action::Up { folder, .. } | Action::Down { folder }) = action;
+    let folder = folder.clone().unwrap_or_else(|| root.join(FOLDER));
     let stopped = down(&folder)?;
     match action {
-        Action::Down => println!("stopped {stopped} processes"),
-        Action::Up => up(root, &folder)?,
+        Action::Down { .. } => println!("stopped {stopped} processes"),
+        Action::Up { zim, .. } => {
+            let built = || target(root).join("release/zim");
+            up(root, &folder, &zim.clone().unwrap_or_else(built))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(root: &Path, folder: &Path) -> Result<()> {
+fn target(root: &Path) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| root.join("target"), PathBuf::from);
-    let program = target.join("release/zim");
+    target.map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+fn up(root: &Path, folder: &Path, program: &Path) -> Result<()> {
     ensure!(
         program.is_file(),
         "there is no {}; make build makes it",
@@ -63,7 +80,7 @@ fn up(root: &Path, folder: &Path) -> Result<()> {
     let plan = Plan::new(
         folder,
         &Wanted {
-            zimcache: &program,
+            zimcache: program,
             versitygw: &process::tool(S3_PROGRAM)?,
             gateways: GATEWAYS,
             with_redis: true,

@@ -5,9 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::process::installed;
@@ -16,7 +17,7 @@ use super::process::installed;
 const NODES: usize = 3;
 const REPLICAS: usize = 2;
 /// What each node may take on disk, on demand.
-const NODE_BYTES: &str = "8GiB";
+const NODE_BYTES: &str = "9GiB";
 /// Credentials of the S3 server.
 pub(crate) const S3_USER: &str = "zimcache";
 pub(crate) const S3_SECRET: &str = "zimcache-secret";
@@ -64,9 +65,22 @@ pub(crate) struct Plan {
     ring: serde_json::Value,
 }
 
+/// Ports that no outgoing connection takes, whose range begins at 32768: a process that is started again finds its own
+/// one free.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// An address of this machine that nobody listens on. Somebody may before we do: then the start fails and says so.
 fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let many = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..many {
+        let next = std::process::id().wrapping_mul(31) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + u16::try_from(next % many)?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port of 127.0.0.1 from {PORTS:?} is free")
 }
 
 impl Plan {
