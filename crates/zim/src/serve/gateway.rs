@@ -1,7 +1,7 @@
 //! `zim gateway`: every dialect on one port, in front of the nodes of a ring.
 //!
-//! Order of the start: settings, log, ring, addresses, listeners answer. It answers before a node is reached: nodes come
-//! and go, and a gateway that waited for them would be one more thing that has to be started in order. It keeps nothing.
+//! Order of the start: settings, log, ring, addresses, a look at the nodes, listeners answer. It answers also when no node
+//! does: nodes come and go, and nothing has to be started in order. It keeps nothing.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -46,6 +46,8 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
             entries: cluster.entries(),
             admin: cluster.admin(),
         };
+        // So that the first request knows who is there; a node that is away is waited for a second at most.
+        cluster.status(true).await;
         let gateway = Gateway::new(config.gateway.clone(), stores);
         figures::show_cluster(gateway.registry(), cluster);
         serve(&config, origin, tls, bound, gateway, &found).await

@@ -38,6 +38,11 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     let id = config.cluster.member.as_deref();
     let id = id.ok_or(Error::NodeSetting("no id is known: give --member"))?;
     let ring = source.read()?;
+    if !ring.members().any(|member| member.id == id) {
+        output::tell(&format!(
+            "warning: {id} is not in the ring yet, so it keeps nothing; zim cluster ring join takes it in"
+        ));
+    }
     let listen = config.cluster.listen;
     let listen = listen.ok_or(Error::NodeSetting("no address is known: give --listen"))?;
     let bound = Bound {
