@@ -15,7 +15,7 @@ use zimcache_types::{Code, Digest, Hasher, Namespace};
 use crate::{
     config::Durability,
     flight, missing,
-    node::{store_error, unavailable},
+    node::store_error,
     repair::Repair,
     search::{Findings, Wanted, search},
     shared::Shared,
@@ -96,8 +96,7 @@ impl BlobStore for Blobs {
             return Ok(false);
         }
         self.forget(&key);
-        let epoch = self.0.view().epoch();
-        let deleted = self.0.on_all_members(|node| {
+        let deleted = self.0.on_all_members(|node, epoch| {
             let (node, key) = (Arc::clone(node), key.clone());
             async move { node.peer.delete(epoch, key).await }
         });
@@ -204,28 +203,46 @@ fn not_proven() -> Error {
 }
 
 impl Shared {
-    /// Does something on every member that is neither drained nor lost.
+    /// Does something on every member that is neither drained nor lost, under the epoch of the ring that says so. Again
+    /// when a node knows of a newer ring: that may have members which this one has not.
     ///
     /// # Errors
     /// `Unavailable` when one of them cannot be reached or fails.
     pub(crate) async fn on_all_members<T, F>(
         &self,
-        work: impl Fn(&Arc<crate::node::Node>) -> F,
+        work: impl Fn(&Arc<crate::node::Node>, u64) -> F,
     ) -> Result<Vec<T>>
     where
         F: Future<Output = zimcache_link::Result<T>>,
     {
-        let view = self.view();
+        crate::shared::under_the_newest_ring(self, || self.on_members_of(self.view(), &work))
+            .await
+            .map_err(store_error)
+    }
+
+    async fn on_members_of<T, F>(
+        &self,
+        view: Arc<crate::view::View>,
+        work: impl Fn(&Arc<crate::node::Node>, u64) -> F,
+    ) -> zimcache_link::Result<Vec<T>>
+    where
+        F: Future<Output = zimcache_link::Result<T>>,
+    {
         let limit = self.config.timing.answer;
-        let calls = view.present().map(|node| node.call(limit, work(node)));
-        let done = futures_util::future::join_all(calls).await;
-        if self.view().epoch() > view.epoch() {
-            return Err(unavailable(
-                "the members of the cluster have changed meanwhile",
-            ));
+        let calls = view
+            .present()
+            .map(|node| node.call(limit, work(node, view.epoch())));
+        let mut done = futures_util::future::join_all(calls).await;
+        let is_stale =
+            |done: &zimcache_link::Result<T>| matches!(done, Err(Error::StaleRing { .. }));
+        if let Some(stale) = done.iter().position(is_stale) {
+            done.swap(0, stale);
+        } else if self.view().epoch() > view.epoch() {
+            return Err(Error::Refused {
+                code: Code::Unavailable,
+                message: "the members of the cluster have changed meanwhile".into(),
+            });
         }
-        done.into_iter()
-            .map(|done| done.map_err(store_error))
-            .collect()
+        done.into_iter().collect()
     }
 }

@@ -109,8 +109,7 @@ impl EntryStore for Entries {
             self.0.flights.forget(|key| key.namespace == *namespace);
         };
         forget();
-        let epoch = self.0.view().epoch();
-        let purged = self.0.on_all_members(|node| {
+        let purged = self.0.on_all_members(|node, epoch| {
             let (node, namespace) = (Arc::clone(node), namespace.clone());
             async move { node.peer.purge(epoch, namespace).await }
         });

@@ -43,6 +43,16 @@ impl Inner {
         Ok(())
     }
 
+    /// What has to reach every member is not begun under an older ring than this node's: it may lack a member, which
+    /// would keep what all others forget.
+    fn check_members(&self, epoch: u64) -> Result<()> {
+        if epoch < self.parts.rings.epoch() {
+            let ring = self.parts.rings.document();
+            return Err(Error::StaleRing { ring });
+        }
+        Ok(())
+    }
+
     /// Follows a ring that somebody else knows of, if it is newer.
     pub(crate) async fn adopt(&self, ring: Option<Bytes>) {
         let Some(ring) = ring.filter(|ring| !ring.is_empty()) else {
@@ -305,7 +315,8 @@ impl Peer for Member {
         Ok(())
     }
 
-    async fn delete(&self, _epoch: u64, key: RecordKey) -> Result<bool> {
+    async fn delete(&self, epoch: u64, key: RecordKey) -> Result<bool> {
+        self.0.check_members(epoch)?;
         let digest = digest(&key);
         let digest = digest.ok_or_else(|| invalid("the name of this blob is not its hash"))?;
         self.0.deletions.note(&key);
@@ -316,7 +327,8 @@ impl Peer for Member {
         Ok(was_here)
     }
 
-    async fn purge(&self, _epoch: u64, namespace: Namespace) -> Result<()> {
+    async fn purge(&self, epoch: u64, namespace: Namespace) -> Result<()> {
+        self.0.check_members(epoch)?;
         self.0.parts.entries.purge(&namespace).await?;
         match &self.0.parts.tier {
             Some(tier) => tier.purge(&namespace).await,

@@ -265,3 +265,29 @@ async fn a_wrong_body_is_refused_and_leaves_nothing() {
     );
     assert!(rig.holders(&blob_key(&right)).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_and_a_purge_under_an_old_ring_reach_the_members_that_are_new() {
+    for purges in [false, true] {
+        let rig = Rig::new(2, &NODES);
+        let (gateway, body) = (rig.gateway(), body(1000, 13));
+        gateway.put(&body).await.unwrap();
+        let new = super::fake::Fake::new("new", &rig.net);
+        let before = rig.rings.borrow().clone();
+        let members = super::harness::members(&["new"]);
+        let join = zimcache_ring::Change::Join { members };
+        let document = zimcache_ring::next(&before, &join).unwrap();
+        // It was handed over already; of the others one knows of the newer ring.
+        let key = blob_key(&body);
+        let holder = rig.places(&key).0[0].state.lock().records.held[&key].clone();
+        new.state.lock().records.held.insert(key.clone(), holder);
+        let json = bytes::Bytes::from(document.to_json().unwrap());
+        rig.node("d").state.lock().ring = Some((document.epoch(), json));
+        if purges {
+            gateway.entries.purge(&team()).await.unwrap();
+        } else {
+            gateway.blobs.delete(&team(), &sha(&body)).await.unwrap();
+        }
+        assert!(rig.holders(&key).is_empty());
+    }
+}

@@ -150,6 +150,23 @@ async fn after_the_report_entries_are_refused_to_who_follows_an_older_ring() {
     assert!(cluster.member("a").read(read(blob, old)).await.is_ok());
 }
 
+/// A deletion under an older ring passed over the node that had joined, which kept the blob.
+#[tokio::test]
+async fn what_has_to_reach_every_member_is_refused_to_who_follows_an_older_ring() {
+    let mut cluster = Cluster::of(&["a", "b", "c"]).await;
+    let members = vec![ring_member("d")];
+    let joined = next(&cluster.document, &Change::Join { members }).unwrap();
+    let (old, new) = (cluster.document.epoch(), joined.epoch());
+    cluster.publish(joined).await;
+    let (member, (key, _)) = (cluster.member("a"), blob(1));
+    let refusal = member.delete(old, key.clone()).await;
+    assert!(matches!(refusal, Err(Error::StaleRing { .. })));
+    let refusal = member.purge(old, key.namespace.clone()).await;
+    assert!(matches!(refusal, Err(Error::StaleRing { .. })));
+    member.delete(new, key.clone()).await.unwrap();
+    member.purge(new, key.namespace).await.unwrap();
+}
+
 #[tokio::test]
 async fn rings_are_learnt_from_who_asks_and_told_to_who_is_behind() {
     let cluster = Cluster::of(&["a", "b"]).await;
