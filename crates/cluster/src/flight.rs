@@ -3,7 +3,8 @@
 //!
 //! Bounded: what is received runs ahead of the fastest reader, and stays behind it, by one window each. A reader that
 //! falls behind by more goes on by itself, and who comes after the beginning has left the window starts another
-//! flight. A flight ends when its last reader leaves. Lock order: flights, then one flight's buffer.
+//! flight. A flight ends when its last reader leaves. That it found nothing counts for those alone who came before it
+//! began: what was put meanwhile is there for all others. Lock order: flights, then one flight's buffer.
 
 mod buffer;
 
@@ -11,7 +12,10 @@ use std::{
     collections::HashMap,
     fmt,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -32,11 +36,17 @@ use crate::{
 
 /// The flights under way.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<RecordKey, Weak<Flight>>>);
+pub(crate) struct Flights {
+    flying: Mutex<HashMap<RecordKey, Weak<Flight>>>,
+    /// How many have begun so far.
+    begun: AtomicU64,
+}
 
 /// A read for all who want it.
 #[derive(Debug)]
 struct Flight {
+    /// How many had begun with it.
+    number: u64,
     stage: watch::Sender<Stage>,
     buffer: Buffer,
 }
@@ -59,14 +69,14 @@ pub(crate) async fn read(
     key: &RecordKey,
     size: Option<u64>,
 ) -> Result<Option<Reader>> {
-    let (flight, place) = shared.flights.join(shared, key, size);
-    let mut stage = flight.stage.subscribe();
-    let known = stage
-        .wait_for(|stage| !matches!(stage, Stage::Looking))
-        .await;
-    let known = match known {
-        Ok(stage) => stage.clone(),
-        Err(_) => return Err(unavailable("the read was given up")),
+    let begun = shared.flights.begun.load(Ordering::Acquire);
+    let (flight, place, known) = loop {
+        let (flight, place) = shared.flights.join(shared, key, size);
+        let known = flight.known().await?;
+        if !matches!(known, Stage::Absent) || flight.number > begun {
+            break (flight, place, known);
+        }
+        shared.flights.end(key, &flight);
     };
     Ok(match known {
         Stage::Looking | Stage::Absent => None,
@@ -95,7 +105,7 @@ impl Flights {
         key: &RecordKey,
         size: Option<u64>,
     ) -> (Arc<Flight>, Place) {
-        let mut flights = self.0.lock();
+        let mut flights = self.flying.lock();
         let flying = flights.get(key).and_then(Weak::upgrade);
         let joined = flying.and_then(|flight| flight.buffer.join().map(|place| (flight, place)));
         if let Some(joined) = joined {
@@ -103,6 +113,7 @@ impl Flights {
             return joined;
         }
         let flight = Arc::new(Flight {
+            number: self.begun.fetch_add(1, Ordering::AcqRel) + 1,
             stage: watch::Sender::new(Stage::Looking),
             buffer: Buffer::new(shared.config.window_bytes),
         });
@@ -116,11 +127,11 @@ impl Flights {
 
     /// Lets nobody join what is under way.
     pub(crate) fn forget(&self, which: impl Fn(&RecordKey) -> bool) {
-        self.0.lock().retain(|key, _| !which(key));
+        self.flying.lock().retain(|key, _| !which(key));
     }
 
     fn end(&self, key: &RecordKey, flight: &Arc<Flight>) {
-        let mut flights = self.0.lock();
+        let mut flights = self.flying.lock();
         let is_this = |known: &Weak<Flight>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(flight));
         if flights.get(key).is_some_and(is_this) {
             flights.remove(key);
@@ -198,6 +209,16 @@ async fn whole(source: &mut Source) -> zimcache_link::Result<Bytes> {
 }
 
 impl Flight {
+    /// What was found out, once it was.
+    async fn known(&self) -> Result<Stage> {
+        let mut stage = self.stage.subscribe();
+        let is_known = |stage: &Stage| !matches!(stage, Stage::Looking);
+        match stage.wait_for(is_known).await {
+            Ok(stage) => Ok(stage.clone()),
+            Err(_) => Err(unavailable("the read was given up")),
+        }
+    }
+
     fn reach(&self, stage: Stage) {
         self.stage.send_replace(stage);
     }

@@ -194,6 +194,26 @@ async fn readers_of_one_blob_share_one_read_and_a_slow_one_goes_on_by_itself() {
     assert_eq!(reads(), 2, "the slow one read the rest by itself");
 }
 
+/// A reader that came after a put was acknowledged joined a read that had begun before it, and was told what that found.
+#[tokio::test(start_paused = true)]
+async fn that_a_read_found_nothing_does_not_count_for_who_came_after_it_began() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, other, body) = (rig.gateway(), rig.gateway_with(2, plain()), body(1000, 14));
+    let owners = rig.places(&blob_key(&body)).0;
+    owners[0].set(Fault::Hang);
+    let early = gateway.get(&body);
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        owners[0].set(Fault::None);
+        other.put(&body).await.unwrap();
+        gateway.get(&body).await
+    };
+    let (early, late) = tokio::join!(early, late);
+    assert_eq!(gateway.cluster.figures().joined, 1);
+    assert_eq!(early.unwrap(), None);
+    assert_eq!(late.unwrap(), Some(body));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_leaves_does_not_take_the_others_with_it() {
     let rig = Rig::new(2, &NODES);
