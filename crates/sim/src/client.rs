@@ -7,7 +7,8 @@ use rand::{RngExt as _, rngs::StdRng};
 use zimcache_cluster::Cluster;
 use zimcache_history::{Event, Kind, Op, Outcome};
 use zimcache_store::{
-    BlobStore, ByteRange, CreateOptions, EntryMeta, EntryStore, Error, Precondition, Result, Touch,
+    BlobStore, ByteRange, CreateOptions, EntryMeta, EntryStore, Error, Precondition, RecordKey,
+    Result, Touch,
 };
 use zimcache_types::{Code, Digest, EntryKey, EntryKind, Function, Namespace};
 
@@ -279,6 +280,14 @@ impl<'a> Call<'a> {
 
 fn entry_key(namespace: &str, key: &str) -> EntryKey {
     EntryKey::new(Namespace::new(namespace).unwrap(), EntryKind::Nx, key).unwrap()
+}
+
+/// The name of a value inside the cluster.
+pub(crate) fn record_key(kind: Kind, namespace: &str, key: &str) -> RecordKey {
+    match kind {
+        Kind::Blob => RecordKey::blob(&Namespace::new(namespace).unwrap(), &digest(key)),
+        Kind::Entry => RecordKey::entry(&entry_key(namespace, key)),
+    }
 }
 
 fn digest(hex: &str) -> Digest {

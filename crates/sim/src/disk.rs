@@ -4,6 +4,7 @@
 //! is on the disk or is not; what was acknowledged is.
 
 use std::{
+    collections::VecDeque,
     io,
     path::PathBuf,
     sync::{
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use crate::bug::Bug;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +28,8 @@ use zimcache_store::{
 };
 use zimcache_types::{Clock, Digest, EntryKey, EntryKind, Namespace};
 
+/// With a bug: how many of the records acknowledged last are not safe.
+const UNSYNCED: usize = 10;
 /// The longest that an ordinary sync takes.
 const SYNC_MILLIS: u64 = 6;
 
@@ -40,18 +44,23 @@ struct Inner {
     /// How much longer than usual a sync takes, in milliseconds.
     slow_millis: AtomicU64,
     notes: Mutex<Option<Vec<u8>>>,
+    bug: Option<Bug>,
+    /// With a bug: what was acknowledged and is not safe yet.
+    unsynced: Mutex<VecDeque<RecordKey>>,
     /// What members do not use of a store.
     rest: MemoryStore,
 }
 
 impl Disk {
     /// An empty disk.
-    pub(crate) fn new(mut random: StdRng, clock: Arc<dyn Clock>) -> Disk {
+    pub(crate) fn new(mut random: StdRng, clock: Arc<dyn Clock>, bug: Option<Bug>) -> Disk {
         Disk(Arc::new(Inner {
             records: MemoryReplica::new(random.random(), clock),
             random: Mutex::new(random),
             slow_millis: AtomicU64::new(0),
             notes: Mutex::default(),
+            bug,
+            unsynced: Mutex::default(),
             rest: MemoryStore::default(),
         }))
     }
@@ -120,10 +129,14 @@ impl Replica for Disk {
         head: RecordHead,
         options: RecordOptions,
     ) -> Result<Box<dyn RecordWriter>> {
+        let (version, deleted) = (head.version, head.deleted);
         let writer = self.0.records.write_record(key, head, options).await?;
         Ok(Box::new(Syncing {
             disk: self.clone(),
             writer,
+            key: key.clone(),
+            version,
+            deleted,
         }))
     }
 
@@ -166,6 +179,9 @@ impl Replica for Disk {
 struct Syncing {
     disk: Disk,
     writer: Box<dyn RecordWriter>,
+    key: RecordKey,
+    version: Version,
+    deleted: bool,
 }
 
 #[async_trait]
@@ -178,11 +194,85 @@ impl RecordWriter for Syncing {
         self.writer.write(chunk).await
     }
 
-    async fn commit(self: Box<Self>, pins: Pins) -> Result<Written> {
-        self.disk.half_a_sync().await;
+    async fn commit(self: Box<Self>, mut pins: Pins) -> Result<Written> {
+        let disk = self.disk;
+        if let Some(bug) = disk.0.bug {
+            if bug == Bug::ForgetsDeletions && self.deleted {
+                disk.0.records.forget(&self.key);
+                return Ok(Written {
+                    size_bytes: 0,
+                    version: self.version,
+                });
+            }
+            disk.sabotage_before(bug, &self.key, self.version, &mut pins);
+        }
+        disk.half_a_sync().await;
         let written = self.writer.commit(pins).await?;
-        self.disk.half_a_sync().await;
+        disk.half_a_sync().await;
+        if let Some(bug) = disk.0.bug {
+            disk.sabotage_after(bug, &self.key, self.version, pins)
+                .await;
+        }
         Ok(written)
+    }
+}
+
+/// Bugs.
+impl Disk {
+    /// The node has crashed: what only seemed to be durable is gone.
+    pub(crate) fn crash(&self) {
+        for key in self.0.unsynced.lock().drain(..) {
+            self.0.records.forget(&key);
+        }
+    }
+
+    fn sabotage_before(&self, bug: Bug, key: &RecordKey, version: Version, pins: &mut Pins) {
+        if bug == Bug::DropsHints {
+            pins.hint = false;
+        }
+        let held = self.0.records.records().remove(key);
+        let is_newer = held.is_some_and(|(head, ..)| head.version > version);
+        if bug == Bug::OlderReplacesNewer && is_newer {
+            self.0.records.forget(key);
+        }
+    }
+
+    async fn sabotage_after(&self, bug: Bug, key: &RecordKey, version: Version, pins: Pins) {
+        let records = &self.0.records;
+        match bug {
+            Bug::AcksBeforeSync => {
+                let unsynced = &mut *self.0.unsynced.lock();
+                unsynced.push_back(key.clone());
+                if unsynced.len() > UNSYNCED {
+                    unsynced.pop_front();
+                }
+            }
+            Bug::SettlesUndelivered if pins.hint => {
+                records.settle(&[(key.clone(), version)], pins).await.ok();
+            }
+            Bug::EvictsPinned if pins.hint => drop(records.forget(key)),
+            Bug::EvictsLeased => {
+                let is_unlucky = self.0.random.lock().random_bool(0.02);
+                let other = records.records().into_keys().next();
+                if let Some(other) = other.filter(|_| is_unlucky) {
+                    records.forget(&other);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What happens when the node starts again.
+    pub(crate) async fn restart(&self) {
+        if self.0.bug == Some(Bug::KeepsHintsInMemory) {
+            let all = self.0.records.records().into_iter();
+            let all: Vec<_> = all.map(|(key, (head, ..))| (key, head.version)).collect();
+            let hint = Pins {
+                hint: true,
+                dirty: false,
+            };
+            self.0.records.settle(&all, hint).await.ok();
+        }
     }
 }
 

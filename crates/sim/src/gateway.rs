@@ -9,7 +9,9 @@ use zimcache_ring::Document;
 use zimcache_telemetry::task;
 
 use crate::{
+    bug::Bug,
     client::Client,
+    saboteur::Saboteur,
     world::{Stage, World, gateway_name},
 };
 
@@ -26,9 +28,14 @@ pub(crate) async fn run(world: Arc<World>, number: u32) -> turmoil::Result {
     ));
     let ways = world.ways();
     let mut random = world.random(&name);
+    let way_of = Arc::clone(&world);
+    // A ring that is followed too long is the bug of one gateway.
+    let bug = world
+        .bug
+        .filter(|bug| *bug != Bug::FollowsStaleRing || number == 0);
     let connect = move |member: &zimcache_ring::Member| {
         let address = member.address.as_deref().unwrap_or_default();
-        Arc::new(ways(address)) as Arc<dyn zimcache_link::Peer>
+        Saboteur::around(Arc::new(ways(address)), bug, way_of.random("bug"), None)
     };
     let cluster = Cluster::new(
         world.plan.cluster.clone(),

@@ -15,9 +15,11 @@
     reason = "a simulation that cannot go on says so by panicking"
 )]
 
+mod bug;
 mod client;
 mod clock;
 mod clocked;
+mod copies;
 mod disk;
 mod gateway;
 mod journal;
@@ -28,8 +30,10 @@ mod operator;
 mod plan;
 mod random;
 mod run;
+mod saboteur;
 mod value;
 mod world;
 
+pub use bug::Bug;
 pub use clocked::log;
 pub use run::{Report, run};

@@ -1,7 +1,8 @@
 //! Plays seeds of the simulation: `zimcache-sim 17` says what became of the 17th, and fails when a promise was broken.
 //!
 //! One seed a process: the runtime counts through a process, so that a second seed in it would depend on the first.
-//! `--log zimcache=debug` shows the logs with virtual time, `--history <file>` keeps what clients saw.
+//! `--log zimcache=debug` shows the logs with virtual time, `--history <file>` keeps what clients saw, `--bug <name>`
+//! switches a bug on.
 
 #![allow(
     clippy::print_stdout,
@@ -11,13 +12,14 @@
 
 use std::process::ExitCode;
 
-use zimcache_sim::{Report, log, run};
+use zimcache_sim::{Bug, Report, log, run};
 
 /// What is wanted.
 struct Args {
     seed: u64,
     log: Option<String>,
     history: Option<String>,
+    bug: Option<Bug>,
 }
 
 fn args() -> Option<Args> {
@@ -26,12 +28,14 @@ fn args() -> Option<Args> {
         seed: words.next()?.parse().ok()?,
         log: None,
         history: None,
+        bug: None,
     };
     while let Some(word) = words.next() {
         let value = Some(words.next()?);
         match word.as_str() {
             "--log" => args.log = value,
             "--history" => args.history = value,
+            "--bug" => args.bug = Some(Bug::named(&value?)?),
             _ => return None,
         }
     }
@@ -40,13 +44,13 @@ fn args() -> Option<Args> {
 
 fn main() -> ExitCode {
     let Some(args) = args() else {
-        println!("usage: zimcache-sim <seed> [--log <filter>] [--history <file>]");
+        println!("usage: zimcache-sim <seed> [--log <filter>] [--history <file>] [--bug <name>]");
         return ExitCode::from(2);
     };
     if let Some(filter) = &args.log {
         log(filter);
     }
-    let report = run(args.seed);
+    let report = run(args.seed, args.bug);
     if let Some(path) = &args.history {
         keep(&report, path);
     }

@@ -199,7 +199,7 @@ impl Nemesis {
 
     fn crash(&self, sim: &mut Sim<'_>, host: &str) {
         sim.crash(host);
-        self.world.stopped(host);
+        self.world.crashed(host);
     }
 
     fn end(&self, sim: &mut Sim<'_>, running: Running, now: u64) {

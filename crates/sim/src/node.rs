@@ -6,10 +6,7 @@ use zimcache_member::{Member, Notes, Parts, Rings};
 use zimcache_store::memory::MemoryStore;
 use zimcache_telemetry::task;
 
-use crate::{
-    net::SimListen,
-    world::{Stage, World},
-};
+use crate::{net::SimListen, saboteur::Saboteur, world::World};
 
 /// How often the source of rings is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -17,6 +14,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs a node until it is killed.
 pub(crate) async fn run(world: Arc<World>, name: String) -> turmoil::Result {
     let disk = world.disk(&name);
+    disk.restart().await;
     let rings = Arc::new(Rings::default());
     rings.adopt(world.ring_seen_by(&name)).await;
     let ways = world.ways();
@@ -37,13 +35,15 @@ pub(crate) async fn run(world: Arc<World>, name: String) -> turmoil::Result {
     world.started(&name, member.clone());
     let _workers = member.start();
     let listener = SimListen::bind().await?;
+    let source = Arc::clone(&world);
     let following = async move {
-        while world.stage() <= Stage::Sweep {
+        loop {
             tokio::time::sleep(LOOK).await;
-            rings.adopt(world.ring_seen_by(&name)).await;
+            rings.adopt(source.ring_seen_by(&name)).await;
         }
     };
     drop(task::spawn("follow the ring", following));
-    zimcache_link::serve(listener, Arc::new(member), None, std::future::pending()).await;
+    let peer = Saboteur::around(Arc::new(member), world.bug, world.random("bug"), Some(disk));
+    zimcache_link::serve(listener, peer, None, std::future::pending()).await;
     Ok(())
 }

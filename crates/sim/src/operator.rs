@@ -7,6 +7,7 @@ use turmoil::Sim;
 use zimcache_ring::{Change, Document, State, next};
 
 use crate::{
+    bug::Bug,
     node,
     plan::pick,
     random::generator,
@@ -96,8 +97,12 @@ impl Operator {
     }
 
     fn close(&mut self, sim: &mut Sim<'_>, ring: &Document, now: u64) {
-        let standings = self.world.members().into_iter();
-        let reports = standings.map(|(id, member)| (id, member.standing().synced_epoch));
+        let members = self.world.members().into_iter();
+        let is_early = self.world.bug == Some(Bug::ClosesPreviousEarly);
+        let reports = members.map(|(id, member)| {
+            let synced = member.standing().synced_epoch;
+            (id, if is_early { u64::MAX } else { synced })
+        });
         let close = Change::ClosePrevious {
             reports: reports.collect(),
         };
@@ -109,7 +114,7 @@ impl Operator {
             .filter(|member| member.state == State::Draining);
         for leaver in leavers {
             sim.crash(leaver.id.as_str());
-            self.world.stopped(&leaver.id);
+            self.world.crashed(&leaver.id);
             self.world.lose_disk(&leaver.id);
         }
         self.world.publish(closed);

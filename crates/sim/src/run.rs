@@ -11,7 +11,8 @@ use turmoil::Sim;
 use zimcache_history::{History, Violation, check};
 
 use crate::{
-    gateway,
+    bug::Bug,
+    copies, gateway,
     journal::trace,
     nemesis::Nemesis,
     operator::{self, Operator},
@@ -47,6 +48,8 @@ pub struct Report {
     pub history: History,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
+    /// Values that are not on all of their owners, after everything has converged.
+    pub missing: Vec<String>,
     /// What did not come to an end after everything was healed.
     pub stuck: Option<String>,
 }
@@ -54,7 +57,7 @@ pub struct Report {
 impl Report {
     /// Whether nothing went wrong.
     pub fn is_silent(&self) -> bool {
-        self.violations.is_empty() && self.stuck.is_none()
+        self.complaints().is_empty()
     }
 
     /// What went wrong, a line each.
@@ -62,6 +65,7 @@ impl Report {
         let stuck = self.stuck.iter();
         let stuck = stuck.map(|what| format!("not converged: {what}"));
         stuck
+            .chain(self.missing.iter().map(|what| format!("missing: {what}")))
             .chain(self.violations.iter().map(ToString::to_string))
             .collect()
     }
@@ -83,21 +87,21 @@ impl fmt::Display for Report {
     }
 }
 
-/// Plays a seed, once in a process.
+/// Plays a seed, once in a process, with a bug or without.
 ///
 /// # Panics
 /// The second time, and when the simulation cannot go on.
-pub fn run(seed: u64) -> Report {
+pub fn run(seed: u64, bug: Option<Bug>) -> Report {
     // Whatever asks the operating system for randomness gets it from the seed: hash maps, tokio.
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     // A thread of its own has made no hash map before, and has the stack that it needs.
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-    let played = thread.spawn(move || play(seed));
+    let played = thread.spawn(move || play(seed, bug));
     let played = played.expect("there are threads").join();
     played.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn play(seed: u64) -> Report {
+fn play(seed: u64, bug: Option<Bug>) -> Report {
     let plan = Plan::of(seed);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -108,7 +112,7 @@ fn play(seed: u64) -> Report {
         .tcp_capacity(4096)
         .enable_random_order()
         .build();
-    let world = Arc::new(World::new(plan));
+    let world = Arc::new(World::new(plan, bug));
     let mut nemesis = Nemesis::new(Arc::clone(&world));
     nemesis.skew_clocks();
     for number in 0..world.plan.nodes {
@@ -128,13 +132,14 @@ fn play(seed: u64) -> Report {
         false
     });
     let stuck = converge(&mut sim, &world, &mut nemesis, &mut operator);
+    let missing = copies::missing(&world, &world.journal.history());
     world.enter(Stage::Sweep);
     let gateways = u64::from(world.plan.gateways);
     let has_swept = until(&mut sim, SWEEP, |_| {
         world.swept.load(Ordering::Relaxed) == gateways
     });
     let stuck = stuck.or_else(|| (!has_swept).then(|| "the sweep".to_owned()));
-    report(seed, &world, stuck)
+    report(seed, &world, missing, stuck)
 }
 
 fn micros(sim: &Sim<'_>) -> u64 {
@@ -206,7 +211,7 @@ fn left_to_do(world: &World, operator: &Operator) -> Option<String> {
     None
 }
 
-fn report(seed: u64, world: &World, stuck: Option<String>) -> Report {
+fn report(seed: u64, world: &World, missing: Vec<String>, stuck: Option<String>) -> Report {
     let history = world.journal.history();
     Report {
         seed,
@@ -214,6 +219,7 @@ fn report(seed: u64, world: &World, stuck: Option<String>) -> Report {
         faults: history.faults.len(),
         trace: trace(&history),
         violations: check(&history),
+        missing,
         stuck,
         history,
     }

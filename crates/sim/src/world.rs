@@ -15,6 +15,7 @@ use zimcache_member::Member;
 use zimcache_ring::{self as ring, Document};
 
 use crate::{
+    bug::Bug,
     clock::HostClock,
     disk::Disk,
     journal::Journal,
@@ -38,6 +39,7 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) plan: Plan,
+    pub(crate) bug: Option<Bug>,
     pub(crate) journal: Journal,
     stage: Mutex<Stage>,
     /// By when all has to be well, in microseconds.
@@ -76,7 +78,7 @@ pub(crate) fn ring_member(name: &str) -> ring::Member {
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan) -> World {
+    pub(crate) fn new(plan: Plan, bug: Option<Bug>) -> World {
         let members = (0..plan.nodes).map(|number| ring_member(&node_name(number)));
         let first = Document::first(2, members.collect()).expect("a plan gives a ring");
         World {
@@ -92,6 +94,7 @@ impl World {
             rings: Mutex::new(vec![first]),
             starts: AtomicU64::new(0),
             plan,
+            bug,
         }
     }
 
@@ -128,7 +131,7 @@ impl World {
     pub(crate) fn disk(&self, node: &str) -> Disk {
         let clock = self.clock(node);
         let disks = &mut *self.disks.lock();
-        let new = || Disk::new(self.random("disk"), clock);
+        let new = || Disk::new(self.random("disk"), clock, self.bug);
         disks.entry(node.to_owned()).or_insert_with(new).clone()
     }
 
@@ -137,17 +140,16 @@ impl World {
         self.disks.lock().remove(node);
     }
 
-    /// The disks there are.
-    pub(crate) fn disks(&self) -> BTreeMap<String, Disk> {
-        self.disks.lock().clone()
-    }
-
     pub(crate) fn started(&self, node: &str, member: Member) {
         self.members.lock().insert(node.to_owned(), member);
     }
 
-    pub(crate) fn stopped(&self, node: &str) {
-        self.members.lock().remove(node);
+    /// A host has crashed.
+    pub(crate) fn crashed(&self, host: &str) {
+        self.members.lock().remove(host);
+        if let Some(disk) = self.disks.lock().get(host) {
+            disk.crash();
+        }
     }
 
     /// The nodes that run.
@@ -168,6 +170,9 @@ impl World {
     pub(crate) fn ring_seen_by(&self, host: &str) -> Document {
         let lag = self.lags.lock().get(host).copied().unwrap_or(0);
         let rings = self.rings.lock();
+        if self.bug == Some(Bug::FollowsStaleRing) && host == gateway_name(0) {
+            return rings[0].clone();
+        }
         let newest = rings.len() - 1;
         rings[newest.saturating_sub(lag)].clone()
     }
