@@ -9,9 +9,11 @@ NIGHTLY_SCALE ?= 40
 # Longest time of one nightly part, and of one fuzz target in seconds.
 NIGHTLY_LIMIT ?= 3h
 FUZZ_SECONDS ?= 60
+# Length of `make chaos`.
+CHAOS_SECONDS ?= 300
 
 .PHONY: help build run test lint unit real clients doc bench cluster cluster-down fuzz gen tidy numbers \
-	nightly nightly-store nightly-procs nightly-fuzz nightly-quality soak
+	nightly nightly-store nightly-procs nightly-fuzz nightly-quality chaos soak
 
 help: ## lists these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':[^#]*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -74,14 +76,7 @@ nightly-store: ## the store's model, crash and fault tests at NIGHTLY_SCALE time
 nightly-procs: ## kills, power cuts and real clients at NIGHTLY_SCALE times the volume
 	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build real
 
-nightly-cluster: build ## starts 2 gateways, 3 nodes, S3 and Redis on this machine; target/cluster/processes.json says where
-	@.ci/needs cluster
-	cargo run --quiet --locked --package zimcache-xtask -- cluster up
-
-cluster-down: ## stops every process of make cluster
-	cargo run --quiet --locked --package zimcache-xtask -- cluster down
-
-fuzz: ## every fuzz target for 20 minutes
+nightly-fuzz: ## every fuzz target for 20 minutes
 	@.ci/needs fuzz
 	timeout $(NIGHTLY_LIMIT) .ci/fuzz 1200
 
@@ -89,5 +84,10 @@ nightly-quality: ## checks the numbers of the house and the licences, with advis
 	@.ci/test lint clippy build house doc
 	cargo xtask numbers
 
-soak: ## two hours of kills under load
+chaos: ## five minutes of a cluster in which everything breaks (CHAOS_SECONDS=, ZIMCACHE_CHAOS_SEED=)
+	@.ci/needs cluster
+	ZIMCACHE_CHAOS_SECONDS=$(CHAOS_SECONDS) .ci/test build chaos
+
+soak: ## two hours of a cluster in which everything breaks, then two hours of kills under load
+	ZIMCACHE_TEST_SCALE=100 ZIMCACHE_CHAOS_SECONDS=7200 .ci/test build chaos
 	ZIMCACHE_TEST_SCALE=100 timeout 2h .ci/test build real

@@ -1,9 +1,11 @@
 //! The few environment variables a tester may set. Nothing else in this package reads the environment.
 //!
 //! `ZIM_BIN` names the binary under test, `ZIMCACHE_TEST_SCALE` multiplies volumes (1 in CI), `ZIMCACHE_TEST_SEED`
-//! replays a seeded run.
+//! replays a seeded run; `ZIMCACHE_CHAOS_SEED` and `ZIMCACHE_CHAOS_SECONDS` are the seed and the length of the chaos
+//! that a cluster lives through.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
@@ -70,9 +72,32 @@ pub fn scaled(volume: u64) -> u64 {
 /// # Errors
 /// When the system has no randomness.
 pub fn seed() -> Result<u64> {
-    if let Some(text) = variable("ZIMCACHE_TEST_SEED") {
-        return text.parse().context("ZIMCACHE_TEST_SEED is not a number");
-    }
+    number("ZIMCACHE_TEST_SEED")?.map_or_else(fresh_seed, Ok)
+}
+
+/// The seed of the chaos: `ZIMCACHE_CHAOS_SEED`, else as [`seed`].
+///
+/// # Errors
+/// As [`seed`].
+pub fn chaos_seed() -> Result<u64> {
+    number("ZIMCACHE_CHAOS_SEED")?.map_or_else(seed, Ok)
+}
+
+/// How long the chaos is to last, where the tester says it.
+///
+/// # Errors
+/// When it is not a number.
+pub fn chaos_length() -> Result<Option<Duration>> {
+    Ok(number("ZIMCACHE_CHAOS_SECONDS")?.map(Duration::from_secs))
+}
+
+fn number(name: &str) -> Result<Option<u64>> {
+    let text = variable(name);
+    let number = text.map(|text| text.parse().with_context(|| format!("{name} is not a number")));
+    number.transpose()
+}
+
+fn fresh_seed() -> Result<u64> {
     let mut bytes = [0_u8; 8];
     let mut random = std::fs::File::open("/dev/urandom")?;
     std::io::Read::read_exact(&mut random, &mut bytes)?;

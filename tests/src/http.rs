@@ -46,10 +46,18 @@ impl Connection {
     /// # Errors
     /// Those of the socket.
     pub fn open(address: SocketAddr) -> io::Result<Connection> {
+        Connection::open_patiently(address, READ_TIMEOUT)
+    }
+
+    /// Connects; the server may be silent for so long.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn open_patiently(address: SocketAddr, silence: Duration) -> io::Result<Connection> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(READ_TIMEOUT))?;
-        stream.set_write_timeout(Some(READ_TIMEOUT))?;
+        stream.set_read_timeout(Some(silence))?;
+        stream.set_write_timeout(Some(silence))?;
         Ok(Connection {
             stream: BufReader::new(stream),
         })

@@ -10,6 +10,7 @@ pub mod artifact;
 pub mod bazel;
 pub mod builder_client;
 pub mod certificate;
+pub mod cluster;
 pub mod content;
 pub mod environment;
 pub mod exchange;

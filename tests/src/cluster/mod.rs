@@ -210,7 +210,7 @@ impl Cluster {
             .args(&self.plan.gateway_flags);
         if let Some(url) = redis {
             // Far above what any test asks for, so that nothing is refused while Redis is asked all the time.
-            program = program.args(&["--redis-url", url, "--limit-per-address", "1000000/s"]);
+            program = program.args(&["--redis-url", url, "--limit-per-address", "100000/s burst 1000000"]);
         }
         Ok(program)
     }
@@ -288,15 +288,31 @@ impl Cluster {
         }
     }
 
-    /// Waits until every node that runs has caught up and no record waits for another owner or the bucket, and every
-    /// gateway reaches every member; returns how long that took.
+    /// Waits until every node that runs has caught up and no record waits for another owner, and every gateway reaches
+    /// every member; returns how long that took.
     ///
     /// # Errors
     /// When it takes longer than that; the text says what is still open.
     pub fn wait_until_converged(&self, limit: Duration) -> Result<Duration> {
+        self.wait_until(limit, |standing| {
+            !standing.catching_up && standing.hints == 0
+        })
+    }
+
+    /// The same, and the bucket has everything.
+    ///
+    /// # Errors
+    /// When it takes longer than that; the text says what is still open.
+    pub fn wait_until_uploaded(&self, limit: Duration) -> Result<Duration> {
+        self.wait_until(limit, |standing| {
+            !standing.catching_up && standing.hints == 0 && standing.dirty == 0
+        })
+    }
+
+    fn wait_until(&self, limit: Duration, is_well: fn(&Standing) -> bool) -> Result<Duration> {
         let begun = Instant::now();
         loop {
-            let open = self.what_is_open();
+            let open = self.what_is_open(is_well);
             if open.is_empty() {
                 return Ok(begun.elapsed());
             }
@@ -307,16 +323,12 @@ impl Cluster {
         }
     }
 
-    fn what_is_open(&self) -> Vec<String> {
+    fn what_is_open(&self, is_well: fn(&Standing) -> bool) -> Vec<String> {
         let mut open = Vec::new();
         for node in self.nodes.iter().filter(|node| node.is_running()) {
             match node.status() {
-                Ok(standing) => {
-                    let dirty = if self.plan.bucket { standing.dirty } else { 0 };
-                    if standing.catching_up || standing.hints > 0 || dirty > 0 {
-                        open.push(format!("{}: {standing:?}", node.name()));
-                    }
-                }
+                Ok(standing) if is_well(&standing) => {}
+                Ok(standing) => open.push(format!("{}: {standing:?}", node.name())),
                 Err(error) => open.push(format!("{}: {error:#}", node.name())),
             }
         }

@@ -19,6 +19,8 @@ use zimcache_tests::report::{say, skip};
 
 const LENGTH: Duration = Duration::from_mins(1);
 const CONVERGENCE: Duration = Duration::from_mins(1);
+/// An owner that did not hear that another one uploaded a record looks for itself after a minute.
+const UPLOADED: Duration = Duration::from_secs(150);
 /// Larger than what a run writes, on demand.
 const DISK_MIB: u64 = 8 << 10;
 /// Keys that are read again while one node after the other is away.
@@ -88,6 +90,7 @@ fn run(
     let keys = load::sweep(&doors, recorder)?;
     load::demand_clean(recorder)?;
     read_without_each_node(cluster, recorder)?;
+    cluster.wait_until_uploaded(UPLOADED)?;
     ensure!(faults > 0 && tally.acknowledged > 0, "nothing happened");
     say(&format!(
         "row 32: {faults} faults in {} s, {} calls, {} writes acknowledged and {} not, {} reads failed, \
@@ -110,6 +113,7 @@ fn read_without_each_node(cluster: &Cluster, recorder: &Arc<Recorder>) -> Result
     let keys: Vec<_> = keys.into_iter().step_by(every).collect();
     for away in &cluster.nodes {
         cluster.wires.heal();
+        cluster.wait_until_converged(CONVERGENCE)?;
         for node in &cluster.nodes {
             cluster.wires.put(node.name(), S3, Rule::refused());
         }

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use zimcache_history::Outcome;
+use anyhow::{Context as _, Result, bail, ensure};
+use zimcache_history::{Kind, Op, Outcome};
 use zimcache_tests::cluster::client::{Client, Recorder, action_result};
 use zimcache_tests::cluster::wire::{Flow, Rule};
 use zimcache_tests::cluster::{Cluster, Plan, S3, backing, load};
@@ -13,6 +13,8 @@ use zimcache_tests::http::{self, Connection};
 use zimcache_tests::report::{say, skip};
 
 const CONVERGENCE: Duration = Duration::from_mins(1);
+/// An owner that did not hear that another one uploaded a record looks for itself after a minute.
+const UPLOADED: Duration = Duration::from_secs(150);
 
 /// A cluster with a client, and everything that the client saw.
 struct Scene {
@@ -70,8 +72,25 @@ impl Scene {
             self.cluster.isolate(away.name(), Rule::refused());
             keys = self.demand_all(&format!("without {}", away.name()))?;
             self.cluster.wires.heal();
+            self.cluster.wait_until_converged(CONVERGENCE)?;
         }
         Ok(keys)
+    }
+
+    /// Reads everything until nothing is missed: until a node has seen what the bucket holds, an entry may be.
+    fn read_until_all_is_found(&self) -> Result<()> {
+        let keys = load::acknowledged(&self.recorder);
+        let begun = Instant::now();
+        loop {
+            let since = self.recorder.now();
+            load::read_all(&self.cluster.doors(), &self.recorder, &keys, false)?;
+            let read = load::tally(&self.recorder, since, u64::MAX);
+            if read.misses + read.failed_reads == 0 {
+                return Ok(());
+            }
+            let waits = begun.elapsed() < CONVERGENCE;
+            ensure!(waits, "{read:?}\n{}", self.cluster.log_tails());
+        }
     }
 
     fn hints(&self) -> Result<u64> {
@@ -164,7 +183,7 @@ fn without_the_bucket_writes_go_on_and_are_uploaded_when_it_is_back() -> Result<
         ..Plan::default()
     })?;
     scene.write(20)?;
-    scene.cluster.wait_until_converged(CONVERGENCE)?;
+    scene.cluster.wait_until_uploaded(UPLOADED)?;
     scene.cluster.s3.as_mut().context("S3")?.kill()?;
     scene.write(60)?;
     let waiting: u64 = scene
@@ -177,14 +196,47 @@ fn without_the_bucket_writes_go_on_and_are_uploaded_when_it_is_back() -> Result<
     // Also a restart forgets nothing of it.
     scene.cluster.nodes[0].kill_9()?;
     scene.cluster.heal()?;
-    let took = scene.cluster.wait_until_converged(CONVERGENCE)?;
+    let took = scene.cluster.wait_until_uploaded(UPLOADED)?;
     scene.demand_all("after the outage")?;
+    let since = scene.recorder.now();
     lose_every_disk(&mut scene.cluster)?;
+    scene.read_until_all_is_found()?;
+    scene.recorder.was_broken("every disk is lost", since);
     let keys = scene.demand_all("from the bucket alone")?;
     say(&format!(
         "row 32: {waiting} copies waited for the bucket, uploaded {:.1} s after it was back; {keys} keys read from it alone",
         took.as_secs_f64()
     ));
+    Ok(())
+}
+
+/// A node remembers that a blob was deleted, which was taken for an empty blob.
+#[test]
+fn what_was_deleted_is_gone_and_holds_up_neither_a_new_disk_nor_a_new_node() -> Result<()> {
+    let mut scene = Scene::new(&Plan::default())?;
+    scene.write(60)?;
+    let keys = load::acknowledged(&scene.recorder);
+    for (kind, key) in keys.iter().step_by(2) {
+        let outcome = match kind {
+            Kind::Blob => scene.client.delete_blob(key),
+            Kind::Entry => scene.client.delete_entry(key),
+        };
+        ensure!(
+            outcome == Outcome::Ok,
+            "deleting {kind:?} {key}: {outcome:?}"
+        );
+    }
+    scene.demand_all("after the deletions")?;
+    scene.cluster.nodes[0].kill_9()?;
+    scene.cluster.nodes[0].wipe()?;
+    scene.cluster.nodes[0].start()?;
+    scene.cluster.nodes[0].wait_until_ready(CONVERGENCE)?;
+    scene.demand_all("on a new disk")?;
+    let new = scene.cluster.add_node()?;
+    scene.cluster.nodes[3].start()?;
+    scene.cluster.zim_cluster_ring(&["ring", "join", &new])?;
+    let keys = scene.demand_all("with one more node")?;
+    say(&format!("row 32: half of {keys} keys deleted, and gone"));
     Ok(())
 }
 
@@ -298,14 +350,7 @@ fn bits_flipped_between_nodes_and_gateway_are_never_served() -> Result<()> {
         let (kind, key) = &keys[scene.random.below(keys.len() as u64) as usize];
         let response = Connection::open(scene.cluster.gateways[0].address()?)?.request(
             "GET",
-            &format!(
-                "/{}/{key}",
-                if *kind == zimcache_history::Kind::Blob {
-                    "cas"
-                } else {
-                    "ac"
-                }
-            ),
+            &format!("/{}/{key}", if *kind == Kind::Blob { "cas" } else { "ac" }),
             &["Connection: close"],
             None,
         );
@@ -314,7 +359,7 @@ fn bits_flipped_between_nodes_and_gateway_are_never_served() -> Result<()> {
             continue;
         };
         match (kind, response.status) {
-            (zimcache_history::Kind::Blob, 200) => {
+            (Kind::Blob, 200) => {
                 ensure!(
                     content::sha256(&response.body) == *key,
                     "wrong bytes of {key}"
@@ -327,6 +372,7 @@ fn bits_flipped_between_nodes_and_gateway_are_never_served() -> Result<()> {
                 ensure!(got == written, "wrong bytes of the action result {key}");
                 right += 1;
             }
+            (Kind::Blob, 404) => bail!("{key} was said to be missing"),
             _ => refused += 1,
         }
     }
@@ -346,6 +392,6 @@ fn bits_flipped_between_nodes_and_gateway_are_never_served() -> Result<()> {
 fn written_entry(recorder: &Recorder, key: &str) -> Option<String> {
     let history = recorder.history();
     let mut events = history.events.iter().rev();
-    let put = events.find(|event| event.op == zimcache_history::Op::Put && event.key == key);
+    let put = events.find(|event| event.op == Op::Put && event.key == key);
     put.and_then(|event| event.value.clone())
 }
