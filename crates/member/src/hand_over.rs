@@ -10,11 +10,7 @@ use tokio::time::{sleep, timeout};
 use zimcache_ring::{NodeIx, Ring};
 use zimcache_store::{Pins, RecordInfo, Result, Walk};
 
-use crate::{
-    copies::{Copy, PAGE},
-    member::Inner,
-    rings::is_lost,
-};
+use crate::{copies::Copy, member::Inner, rings::is_lost};
 
 impl Inner {
     /// Hands over for every new placement, and again until it succeeded; never ends.
@@ -61,7 +57,7 @@ impl Inner {
         for which in [Walk::Hinted, Walk::Dirty, Walk::All] {
             let mut after = None;
             loop {
-                let (records, next) = self.parts.replica.walk(which, after, PAGE).await?;
+                let (records, next) = self.walk(which, after).await?;
                 taken &= self.hand_over_page(ring, which, records).await;
                 if self.parts.rings.epoch() != ring.epoch() {
                     return Ok(false);

@@ -9,10 +9,7 @@ use tokio::time::{sleep, timeout};
 use zimcache_ring::Ring;
 use zimcache_store::{Pins, RecordInfo, Result, Walk};
 
-use crate::{
-    copies::{Copy, PAGE},
-    member::Inner,
-};
+use crate::{copies::Copy, member::Inner};
 
 /// The least between two rounds: what is hinted meanwhile goes in one.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -46,7 +43,7 @@ impl Inner {
     pub(crate) async fn deliver_hints(&self, ring: &Ring) -> Result<()> {
         let mut after = None;
         loop {
-            let page = self.parts.replica.walk(Walk::Hinted, after, PAGE).await?;
+            let page = self.walk(Walk::Hinted, after).await?;
             self.deliver_page(ring, page.0).await?;
             match page.1 {
                 Some(mark) => after = Some(mark),
@@ -126,7 +123,7 @@ impl Inner {
     pub(crate) async fn holds_hints_for(&self, ring: &Ring, member: &str) -> Result<bool> {
         let mut after = None;
         loop {
-            let page = self.parts.replica.walk(Walk::Hinted, after, PAGE).await?;
+            let page = self.walk(Walk::Hinted, after).await?;
             let is_owed = |record: &RecordInfo| {
                 let owners = self.other_owners(ring, record);
                 let owns = owners.iter().any(|node| ring.member(*node).id == member);

@@ -12,6 +12,7 @@ mod copies;
 mod deletions;
 mod hand_over;
 mod hints;
+mod local;
 mod member;
 mod notes;
 mod peer;

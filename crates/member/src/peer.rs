@@ -259,7 +259,7 @@ impl Peer for Member {
     async fn read(&self, read: Read) -> Result<Found> {
         let (this, key) = (&self.0, &read.key);
         this.check_epoch(key.kind, read.epoch)?;
-        if let Some(record) = this.parts.replica.open_record(key, read.range).await? {
+        if let Some(record) = this.open(key, read.range).await? {
             if let Some(tier) = &this.parts.tier {
                 tier.touched(key);
             }

@@ -104,7 +104,7 @@ impl Inner {
                 .await?;
             return Ok((missing == [false]).then(Version::default));
         }
-        let record = replica.open_record(key, ByteRange::Full).await?;
+        let record = self.open(key, ByteRange::Full).await?;
         Ok(record.map(|record| record.head.version))
     }
 
@@ -113,7 +113,7 @@ impl Inner {
         if pins == Pins::default() {
             return Ok(true);
         }
-        let record = self.parts.replica.open_record(key, ByteRange::Full).await?;
+        let record = self.open(key, ByteRange::Full).await?;
         let Some(record) = record else {
             return Ok(false);
         };

@@ -9,10 +9,7 @@ use zimcache_ring::Ring;
 use zimcache_store::{RecordInfo, Walk};
 use zimcache_telemetry::task;
 
-use crate::{
-    copies::{Copy, PAGE},
-    member::Inner,
-};
+use crate::{copies::Copy, member::Inner};
 
 impl Inner {
     /// Whether a member that has this store lacks nothing that is here. What it lacks is on its way then.
@@ -84,7 +81,7 @@ impl Inner {
     async fn give_all(&self, ring: &Ring, member: &str) -> zimcache_store::Result<bool> {
         let mut after = None;
         loop {
-            let (records, next) = self.parts.replica.walk(Walk::All, after, PAGE).await?;
+            let (records, next) = self.walk(Walk::All, after).await?;
             let owned = records
                 .into_iter()
                 .filter_map(|record| self.to(ring, member, record));

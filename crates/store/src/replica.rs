@@ -124,6 +124,15 @@ pub struct Record {
     pub value: Reader,
 }
 
+impl Record {
+    /// Itself, unless it says that a blob was deleted: such a blob is not there. A deletion of an entry is a version,
+    /// which the other nodes have to learn of; that of a blob reaches each of them by itself.
+    pub fn unless_deleted_blob(self, key: &RecordKey) -> Option<Record> {
+        let is_gone = self.head.deleted && matches!(key.kind, RecordKind::Blob(_));
+        (!is_gone).then_some(self)
+    }
+}
+
 /// A record met on a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordInfo {

@@ -1,10 +1,12 @@
 //! What a member says of itself, and what its keeper has it do.
 
-use zimcache_link::{Error, Manage, Peer as _, StatusQuestion, Write};
-use zimcache_store::{RecordHead, RecordOptions};
+use bytes::Bytes;
+use zimcache_link::{Error, Found, Manage, Peer as _, Presence, Pull, StatusQuestion, Write};
+use zimcache_ring::{Change, next};
+use zimcache_store::{Pins, RecordHead, RecordOptions};
 use zimcache_types::Code;
 
-use crate::cluster::{Cluster, HINT, blob, put};
+use crate::cluster::{Cluster, HINT, address, blob, eventually, put, read, ring_member};
 
 #[tokio::test]
 async fn a_new_cluster_has_caught_up_at_once() {
@@ -66,5 +68,43 @@ async fn a_node_that_drains_takes_nothing_new_until_it_is_told_otherwise() {
             Err(error) => Err(error),
         };
         assert_eq!(outcome.err().as_ref().map(Error::code), code);
+    }
+}
+
+/// A store that remembers the deletion of a blob was asked for it, and an empty value was the answer.
+#[tokio::test]
+async fn a_blob_that_was_deleted_is_not_there_and_its_deletion_goes_nowhere() {
+    let mut cluster = Cluster::of(&["a", "b"]).await;
+    let deletion = || RecordHead {
+        deleted: true,
+        ..RecordHead::default()
+    };
+    let keys: Vec<_> = (0..50).map(|n| blob(n).0).collect();
+    for key in &keys {
+        let store = &cluster.nodes["a"].store;
+        put(store, key, deletion(), &Bytes::new(), Pins::default()).await;
+        let found = cluster.member("a").read(read(key, 1)).await.unwrap();
+        assert!(matches!(found, Found::No(Presence::Absent)));
+    }
+    let pull = Pull {
+        epoch: 1,
+        from: address("a").into(),
+        keys: keys.clone(),
+        pins: Pins::default(),
+    };
+    let held = cluster.member("b").pull(pull).await.unwrap();
+    assert!(held.iter().all(|held| !held));
+    // A ring change waits for nobody to take what nobody gives.
+    let members = vec![ring_member("c")];
+    let joined = next(&cluster.document, &Change::Join { members }).unwrap();
+    let published = joined.published_epoch();
+    cluster.publish(joined).await;
+    cluster.add("c").await;
+    eventually("a has handed over", async || {
+        cluster.status("a").await.synced_epoch >= published
+    })
+    .await;
+    for key in &keys {
+        assert!(!cluster.holders(key).contains_key("c"));
     }
 }

@@ -238,6 +238,9 @@ impl Writer {
         let RecordKind::Blob(function) = self.key.kind else {
             return Ok(());
         };
+        if self.head.deleted {
+            return Ok(());
+        }
         let digest = Digest::of(function, &self.value);
         let named = Hash::from_bytes(function, &self.key.id[..function.hash_len().min(32)]);
         match named {

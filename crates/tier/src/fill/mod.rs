@@ -115,6 +115,7 @@ impl Fills {
 
     async fn stored(&self, key: &RecordKey, range: ByteRange) -> Result<Fill> {
         let record = self.shared.replica.open_record(key, range).await?;
+        let record = record.and_then(|record| record.unless_deleted_blob(key));
         let filled = record.map(|record| Fill::Found(Filled::stored(record)));
         Ok(filled.unwrap_or(Fill::Absent))
     }
@@ -143,12 +144,9 @@ impl Shared {
         let turn = self.room.acquire().await;
         let _turn = turn.map_err(|_| Error::Stopping)?;
         // Another fill may have ended between the caller's look into the store and now.
-        if self
-            .replica
-            .open_record(key, ByteRange::Full)
-            .await?
-            .is_some()
-        {
+        let record = self.replica.open_record(key, ByteRange::Full).await?;
+        let record = record.and_then(|record| record.unless_deleted_blob(key));
+        if record.is_some() {
             return Ok(Landed::Stored);
         }
         let name = self.bucket.keys().object(key);

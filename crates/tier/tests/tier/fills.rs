@@ -248,3 +248,21 @@ async fn a_ring_change_lists_the_bucket_again() {
         .await
         .unwrap();
 }
+
+/// A store that remembers the deletion of a blob was asked for what it had just been sent.
+#[tokio::test]
+async fn a_blob_that_was_deleted_here_is_fetched_like_any_other() {
+    let body = noise(9, 1000);
+    let (server, key) = server_with(&body).await;
+    let node = loaded_node(&server).await;
+    node.replica.put(
+        &key,
+        RecordHead {
+            deleted: true,
+            ..RecordHead::default()
+        },
+        bytes::Bytes::new(),
+        Pins::default(),
+    );
+    assert!(node.read(&key).await.unwrap() == body);
+}
