@@ -38,6 +38,8 @@ enum Fault {
     Crash(String),
     /// It has, and its disk is gone.
     LostDisk(String),
+    /// All nodes that ran have crashed at once.
+    Blackout(Vec<String>),
     /// Syncs of a node take long.
     SlowDisk(String),
     /// A gateway's source of rings is behind.
@@ -139,9 +141,10 @@ impl Nemesis {
             32..40 => Fault::Freeze(node),
             40..48 => Fault::Delay(node, other),
             48..58 => Fault::Loss(node, other),
-            58..76 => Fault::Crash(node),
-            76..80 => Fault::Crash(gateway),
-            80..86 if !self.has_lost_disk => Fault::LostDisk(node),
+            58..70 => Fault::Crash(node),
+            70..73 => Fault::Crash(gateway),
+            73..76 => Fault::Blackout(self.world.members().into_keys().collect()),
+            76..86 if !self.has_lost_disk => Fault::LostDisk(node),
             86..93 => Fault::SlowDisk(node),
             93..97 => Fault::Lag(gateway),
             _ => Fault::Crash(node),
@@ -179,6 +182,7 @@ impl Nemesis {
                 self.crash(sim, node);
                 self.world.lose_disk(node);
             }
+            Fault::Blackout(nodes) => nodes.iter().for_each(|node| self.crash(sim, node)),
             Fault::SlowDisk(node) => {
                 let by = *pick(&mut self.random, &[100, 800, 5000]);
                 self.world.disk(node).slow_down(Duration::from_millis(by));
@@ -227,6 +231,11 @@ impl Nemesis {
                 sim.bounce(host.as_str());
             }
             Fault::Crash(_) | Fault::LostDisk(_) => {}
+            Fault::Blackout(nodes) => {
+                for node in nodes.iter().filter(|node| is_there(node)) {
+                    sim.bounce(node.as_str());
+                }
+            }
             Fault::SlowDisk(node) if is_there(node) => {
                 self.world.disk(node).slow_down(Duration::ZERO);
             }
@@ -252,6 +261,10 @@ fn touched<'a>(fault: &'a Fault, hosts: &'a [String]) -> BTreeSet<(&'a str, &'a 
         Fault::Isolation(host) | Fault::Freeze(host) => {
             others(host, hosts).map(|other| pair(host, other)).collect()
         }
+        Fault::Blackout(nodes) => nodes
+            .iter()
+            .map(|node| (node.as_str(), node.as_str()))
+            .collect(),
         Fault::Crash(host) | Fault::LostDisk(host) | Fault::SlowDisk(host) | Fault::Lag(host) => {
             BTreeSet::from([(host.as_str(), host.as_str())])
         }

@@ -76,8 +76,8 @@ impl Operator {
         let members: Vec<String> = ring.members().map(|member| member.id.clone()).collect();
         let one = pick(&mut self.random, &members).clone();
         let change = match self.random.random_range(0..4) {
-            0 if members.len() > 3 => Change::Leave { ids: vec![one] },
-            1 => Change::Reweigh {
+            0..2 if members.len() > 3 => Change::Leave { ids: vec![one] },
+            2 => Change::Reweigh {
                 weights: BTreeMap::from([(one, 250)]),
             },
             _ => {

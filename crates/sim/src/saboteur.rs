@@ -175,7 +175,10 @@ impl Peer for Saboteur {
         self.peer.list_blobs(listing).await
     }
 
-    async fn status(&self, question: StatusQuestion) -> Result<Status> {
+    async fn status(&self, mut question: StatusQuestion) -> Result<Status> {
+        if self.is(Bug::OwesNothing) {
+            question.for_member = None;
+        }
         let mut status = self.peer.status(question).await?;
         status.nothing_for_member |= self.is(Bug::OwesNothing);
         if self.is_on_the_way(Bug::FollowsStaleRing) {
