@@ -184,12 +184,14 @@ impl Tier {
         self.presence.ring_changed();
     }
 
-    /// Removes a record's object. That there is none is a success.
+    /// Removes a record's object, after an upload of it that is under way. That there is none is a success. The store
+    /// must not have the record any more, or it is uploaded again.
     ///
     /// # Errors
     /// `Unreachable`, `Refused`.
     pub async fn delete(&self, key: &RecordKey) -> Result<()> {
         self.shown.remove(key);
+        let _claim = self.uploader.claim(key).await;
         let name = self.bucket.keys().object(key);
         self.bucket.remove(&name).await
     }

@@ -20,7 +20,7 @@ struct Shared {
 
 /// A record taken, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     shared: Arc<Shared>,
     key: RecordKey,
 }

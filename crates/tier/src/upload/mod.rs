@@ -145,6 +145,12 @@ impl Uploader {
         record.map(|_| ()).ok_or(Error::Absent)
     }
 
+    /// Waits for the end of an upload of a record, and lets none begin while this is held: one that is under way would
+    /// bring into the bucket what is removed from it meanwhile.
+    pub(crate) async fn claim(&self, key: &RecordKey) -> Claim {
+        self.shared.claims.wait(key).await
+    }
+
     /// Uploads everything, also what other owners would, until nothing is dirty or the time is over. New records are
     /// uploaded too.
     pub async fn drain(&self, limit: Duration) -> Drained {

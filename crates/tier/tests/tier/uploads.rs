@@ -296,3 +296,24 @@ async fn a_drain_ends_at_its_deadline_and_says_what_is_left() {
     assert_eq!(drained.left.dirty, 1);
     assert!(began.elapsed() < Duration::from_secs(10));
 }
+
+/// The removal came before the object, which then stayed, and the blob came back from the bucket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_is_deleted_while_it_is_uploaded_does_not_stay_in_the_bucket() {
+    let server = Server::start();
+    let node = loaded_node(&server).await;
+    for (seed, length) in [(21, 3 << 20), (22, 40 << 20)] {
+        let requests = || {
+            let requests = node.tier.bucket().requests();
+            requests.of(Operation::Put) + requests.of(Operation::Multipart)
+        };
+        let before = requests();
+        let key = node.replica.put_blob(&noise(seed, length));
+        eventually("the upload has begun", || requests() > before).await;
+        node.replica.evict(&key);
+        node.tier.delete(&key).await.unwrap();
+        // Whatever was under way has ended when the record can be had again.
+        let _absent = node.tier.flush(&key).await;
+        assert_eq!(server.objects(), [""; 0]);
+    }
+}
