@@ -88,6 +88,7 @@ chaos: ## five minutes of a cluster in which everything breaks (CHAOS_SECONDS=, 
 	@.ci/needs cluster
 	ZIMCACHE_CHAOS_SECONDS=$(CHAOS_SECONDS) .ci/test build chaos
 
-soak: ## two hours of a cluster in which everything breaks, then two hours of kills under load
+soak: ## 2,000 simulated clusters, two hours of a real one in which everything breaks, two hours of kills under load
+	ZIMCACHE_TEST_SCALE=8 .ci/test build sim
 	ZIMCACHE_TEST_SCALE=100 ZIMCACHE_CHAOS_SECONDS=7200 .ci/test build chaos
 	ZIMCACHE_TEST_SCALE=100 timeout 2h .ci/test build real

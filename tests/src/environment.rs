@@ -93,7 +93,10 @@ pub fn chaos_length() -> Result<Option<Duration>> {
 
 fn number(name: &str) -> Result<Option<u64>> {
     let text = variable(name);
-    let number = text.map(|text| text.parse().with_context(|| format!("{name} is not a number")));
+    let number = text.map(|text| {
+        text.parse()
+            .with_context(|| format!("{name} is not a number"))
+    });
     number.transpose()
 }
 

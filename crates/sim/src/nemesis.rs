@@ -141,7 +141,6 @@ impl Nemesis {
             32..40 => Fault::Freeze(node),
             40..48 => Fault::Delay(node, other),
             48..58 => Fault::Loss(node, other),
-            58..70 => Fault::Crash(node),
             70..73 => Fault::Crash(gateway),
             73..76 => Fault::Blackout(self.world.members().into_keys().collect()),
             76..86 if !self.has_lost_disk => Fault::LostDisk(node),
@@ -230,7 +229,6 @@ impl Nemesis {
             Fault::Crash(host) | Fault::LostDisk(host) if is_there(host) => {
                 sim.bounce(host.as_str());
             }
-            Fault::Crash(_) | Fault::LostDisk(_) => {}
             Fault::Blackout(nodes) => {
                 for node in nodes.iter().filter(|node| is_there(node)) {
                     sim.bounce(node.as_str());
@@ -239,7 +237,7 @@ impl Nemesis {
             Fault::SlowDisk(node) if is_there(node) => {
                 self.world.disk(node).slow_down(Duration::ZERO);
             }
-            Fault::SlowDisk(_) => {}
+            Fault::Crash(_) | Fault::LostDisk(_) | Fault::SlowDisk(_) => {}
             Fault::Lag(gateway) => self.world.lag_behind(gateway, 0),
         }
         self.world.journal.fault_ends(running.window, now);

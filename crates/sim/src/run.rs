@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// Steps between two looks at faults and rings.
 const LOOK_EVERY: u64 = 20;
 /// How long everything may take to converge.
-const CONVERGENCE: Duration = Duration::from_secs(60);
+const CONVERGENCE: Duration = Duration::from_mins(1);
 /// The same when the ring is changing.
 const LONG_CONVERGENCE: Duration = Duration::from_mins(5);
 /// How long the sweep may take.

@@ -52,6 +52,15 @@ impl Saboteur {
         self.bug == bug && self.disk.is_none()
     }
 
+    /// The epoch that the node is told: with a ring that is never renewed one that no node refuses.
+    fn epoch(&self, epoch: u64) -> u64 {
+        if self.is_on_the_way(Bug::FollowsStaleRing) {
+            u64::from(u32::MAX)
+        } else {
+            epoch
+        }
+    }
+
     fn happens(&self, chance: f64) -> bool {
         self.random.lock().random_bool(chance)
     }
@@ -90,7 +99,8 @@ impl Saboteur {
 
 #[async_trait]
 impl Peer for Saboteur {
-    async fn read(&self, read: Read) -> Result<Found> {
+    async fn read(&self, mut read: Read) -> Result<Found> {
+        read.epoch = self.epoch(read.epoch);
         let other = self.other_than(&read.key);
         let is_swapped = self.is(Bug::ServesAnotherValue) && self.happens(0.1);
         let asked = match other {
@@ -110,9 +120,7 @@ impl Peer for Saboteur {
     }
 
     async fn write(&self, mut write: Write) -> Result<Box<dyn Writing>> {
-        if self.is_on_the_way(Bug::FollowsStaleRing) {
-            write.epoch = u64::from(u32::MAX);
-        }
+        write.epoch = self.epoch(write.epoch);
         let sent = write.head.version;
         let writing = self.peer.write(write).await?;
         if self.is_on_the_way(Bug::VersionsByWallClock) {
@@ -124,7 +132,8 @@ impl Peer for Saboteur {
         Ok(writing)
     }
 
-    async fn find(&self, find: Find) -> Result<Vec<Presence>> {
+    async fn find(&self, mut find: Find) -> Result<Vec<Presence>> {
+        find.epoch = self.epoch(find.epoch);
         let mut said = self.peer.find(find).await?;
         for presence in &mut said {
             if self.is(Bug::FindsEverything) {
@@ -137,7 +146,8 @@ impl Peer for Saboteur {
         Ok(said)
     }
 
-    async fn pull(&self, pull: Pull) -> Result<Vec<bool>> {
+    async fn pull(&self, mut pull: Pull) -> Result<Vec<bool>> {
+        pull.epoch = self.epoch(pull.epoch);
         if self.is(Bug::FetchesNothing) {
             return Ok(vec![true; pull.keys.len()]);
         }
@@ -152,12 +162,12 @@ impl Peer for Saboteur {
         if self.is(Bug::DeletesNothing) {
             return Ok(true);
         }
-        self.peer.delete(epoch, key).await
+        self.peer.delete(self.epoch(epoch), key).await
     }
 
     async fn purge(&self, epoch: u64, namespace: Namespace) -> Result<()> {
         let Some(disk) = self.disk.as_ref().filter(|_| self.is(Bug::PurgesBlobsOnly)) else {
-            return self.peer.purge(epoch, namespace).await;
+            return self.peer.purge(self.epoch(epoch), namespace).await;
         };
         let held = disk.records().records().into_keys();
         let is_blob = |key: &RecordKey| matches!(key.kind, RecordKind::Blob(_));

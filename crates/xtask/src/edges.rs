@@ -40,6 +40,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("node", "crates/cluster"),
     ("crates/cluster", "node"),
     ("crates/cluster", "crates/config"),
+    ("crates/cluster", "crates/history"),
+    ("crates/zim", "crates/sim"),
 ];
 
 /// Tries every forbidden edge whose two ends exist.

@@ -1,14 +1,14 @@
 //! Load on a cluster: clients that write, read and delete blobs and action results through all gateways, each call
 //! noted; and the sweep that reads everything at the end.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use zimcache_history::{Kind, Outcome, check};
+use zimcache_history::{Kind, Op, Outcome, check};
 
 use super::client::{Client, Recorder, action_result};
 use super::gateway::Doors;
@@ -213,6 +213,18 @@ pub fn acknowledged(recorder: &Recorder) -> Vec<(Kind, String)> {
     keys.map(|(kind, _, key)| (kind, key.to_owned())).collect()
 }
 
+/// Every key that was acknowledged and that nobody tried to delete: a deletion that failed may have reached some nodes,
+/// and what is deleted cannot be proven absent while nodes or the bucket are away.
+pub fn never_deleted(recorder: &Recorder) -> Vec<(Kind, String)> {
+    let history = recorder.history();
+    let deletions = history.events.iter().filter(|event| event.op == Op::Delete);
+    let deleted: HashSet<_> = deletions.map(|event| (event.kind, &*event.key)).collect();
+    let keys = history.acknowledged().into_iter();
+    let keys = keys.map(|(kind, _, key)| (kind, key));
+    let kept = keys.filter(|key| !deleted.contains(key));
+    kept.map(|(kind, key)| (kind, key.to_owned())).collect()
+}
+
 /// Reads these keys through every gateway, noted like every other call, and judged as the sweep if it is that.
 ///
 /// # Errors
@@ -299,7 +311,7 @@ pub fn tally(recorder: &Recorder, from: u64, until: u64) -> Tally {
     let events = history.events.iter();
     for event in events.filter(|event| (from..until).contains(&event.invoked) && !event.sweep) {
         tally.calls += 1;
-        let is_read = event.op == zimcache_history::Op::Get;
+        let is_read = event.op == Op::Get;
         *match (is_read, event.outcome) {
             (false, Outcome::Ok | Outcome::Absent) => &mut tally.acknowledged,
             (false, _) => &mut tally.not_acknowledged,

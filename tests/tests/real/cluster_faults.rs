@@ -215,11 +215,12 @@ fn without_the_bucket_writes_go_on_and_are_uploaded_when_it_is_back() -> Result<
 fn what_was_deleted_is_gone_and_holds_up_neither_a_new_disk_nor_a_new_node() -> Result<()> {
     let mut scene = Scene::new(&Plan::default())?;
     scene.write(60)?;
-    let keys = load::acknowledged(&scene.recorder);
-    for (kind, key) in keys.iter().step_by(2) {
+    for (number, (kind, key)) in load::acknowledged(&scene.recorder).iter().enumerate() {
         let outcome = match kind {
-            Kind::Blob => scene.client.delete_blob(key),
+            // An action result is no hit when its output was deleted: so all of them go, and half of the outputs.
             Kind::Entry => scene.client.delete_entry(key),
+            Kind::Blob if number % 2 == 0 => scene.client.delete_blob(key),
+            Kind::Blob => continue,
         };
         ensure!(
             outcome == Outcome::Ok,
@@ -236,7 +237,9 @@ fn what_was_deleted_is_gone_and_holds_up_neither_a_new_disk_nor_a_new_node() -> 
     scene.cluster.nodes[3].start()?;
     scene.cluster.zim_cluster_ring(&["ring", "join", &new])?;
     let keys = scene.demand_all("with one more node")?;
-    say(&format!("row 32: half of {keys} keys deleted, and gone"));
+    say(&format!(
+        "row 32: of {keys} keys the deleted ones stay away"
+    ));
     Ok(())
 }
 
