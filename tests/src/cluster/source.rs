@@ -27,7 +27,7 @@ pub(super) fn of(
 }
 
 /// The inode of a socket in the kernel's table.
-fn inode_in<'a>(table: &'a str, from: SocketAddr, to: SocketAddr) -> Option<&'a str> {
+fn inode_in(table: &str, from: SocketAddr, to: SocketAddr) -> Option<&str> {
     let (from, to) = (written(from)?, written(to)?);
     table.lines().find_map(|line| {
         let mut columns = line.split_whitespace().skip(1);
