@@ -70,7 +70,7 @@ impl Story {
         History::read(&lines[..]).unwrap()
     }
 
-    fn is_silent(self) {
+    fn stays_silent(self) {
         assert_eq!(self.again(), self.0);
         let found = check(&self.0);
         assert!(found.is_empty(), "{}", found[0]);
@@ -103,7 +103,7 @@ fn values_follow_one_another_and_reads_see_the_newest_or_a_concurrent_one() {
         .call((Entry, Get), "3", (81, 85), Ok)
         .call((Entry, Purge), None, (90, 95), Ok)
         .call((Entry, Get), None, (96, 97), Absent);
-    run.is_silent();
+    run.stays_silent();
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn blobs_stay_until_they_are_deleted() {
         .call((Blob, Put), "hash", (50, 60), Unknown)
         .call((Blob, Get), None, (61, 62), Absent)
         .call((Blob, Get), "hash", (63, 64), Ok);
-    run.is_silent();
+    run.stays_silent();
 }
 
 #[test]
@@ -163,10 +163,12 @@ fn an_older_value_is_seen_only_while_something_is_broken_and_a_while_after() {
         .call((Entry, Get), "1", (41, 45), Ok)
         .breaks(&[Rule::Stale]);
     let broken = || run().fault(35, 50);
-    broken().call((Entry, Get), "1", (109, 120), Ok).is_silent();
+    broken()
+        .call((Entry, Get), "1", (109, 120), Ok)
+        .stays_silent();
     broken()
         .call((Entry, Get), None, (109, 120), Absent)
-        .is_silent();
+        .stays_silent();
     broken()
         .call((Entry, Get), "1", (111, 120), Ok)
         .breaks(&[Rule::Stale]);
@@ -203,13 +205,13 @@ fn an_acknowledged_blob_is_never_denied() {
         .breaks(&[Rule::LostBlob]);
     run(Ok)
         .call((Blob, Find), None, (30, 40), Absent)
-        .is_silent();
+        .stays_silent();
     run(Ok)
         .call((Blob, Find), None, (161, 162), Absent)
         .breaks(&[Rule::FalselyMissing]);
     run(Unknown)
         .call((Blob, Get), None, (30, 40), Absent)
-        .is_silent();
+        .stays_silent();
     run(Unknown)
         .call((Blob, Find), None, (30, 40), Ok)
         .call((Blob, Get), None, (41, 45), Absent)
@@ -226,7 +228,8 @@ fn a_deletion_of_unknown_outcome_may_come_late() {
         .call((Entry, Put), "1", (10, 20), Ok)
         .call((Entry, Delete), None, (30, 40), Unknown)
         .call((Entry, Get), "1", (50, 60), Ok);
-    run.call((Entry, Get), None, (70, 80), Absent).is_silent();
+    run.call((Entry, Get), None, (70, 80), Absent)
+        .stays_silent();
 }
 
 #[test]
@@ -247,7 +250,7 @@ fn an_unknown_outcome_may_appear_but_stays_once_it_was_seen() {
         .call((Entry, Get), "1", (50, 60), Ok)
         .call((Entry, Get), "2", (500, 510), Ok)
         .call((Entry, Get), "1", (511, 520), Ok)
-        .is_silent();
+        .stays_silent();
     run()
         .call((Entry, Get), "2", (50, 60), Ok)
         .call((Entry, Get), "1", (121, 130), Ok)
@@ -256,7 +259,7 @@ fn an_unknown_outcome_may_appear_but_stays_once_it_was_seen() {
         .call((Entry, Get), "2", (50, 60), Ok)
         .fault(115, 200)
         .call((Entry, Get), "1", (259, 261), Ok)
-        .is_silent();
+        .stays_silent();
     run()
         .call((Entry, Get), "2", (50, 60), Ok)
         .call((Entry, Delete), None, (130, 140), Ok)
@@ -273,7 +276,7 @@ fn a_purge_that_failed_halfway_may_bring_back_older_values_until_one_succeeds() 
             .call((Entry, Purge), None, (50, 60), Unknown);
         run.call((Entry, Get), "1", (70, 80), Ok)
     };
-    run().is_silent();
+    run().stays_silent();
     run()
         .call((Entry, Purge), None, (90, 100), Ok)
         .call((Entry, Get), "1", (110, 120), Ok)
@@ -313,7 +316,7 @@ fn the_sweep_asks_for_everything_and_excuses_nothing() {
     let other = first().call((Entry, Get), "2", (142, 143), Ok);
     other.swept_through(1).breaks(&[Rule::Disagreement]);
     let same = first().call((Entry, Get), "1", (142, 143), Ok);
-    same.swept_through(1).is_silent();
+    same.swept_through(1).stays_silent();
 }
 
 #[test]

@@ -324,8 +324,8 @@ mod tests {
         Ok((wires, client))
     }
 
-    fn exchange(client: &mut TcpStream, text: &[u8; 4]) -> io::Result<[u8; 4]> {
-        client.write_all(text)?;
+    fn exchange(client: &mut TcpStream, text: [u8; 4]) -> io::Result<[u8; 4]> {
+        client.write_all(&text)?;
         let mut answer = [0; 4];
         client.read_exact(&mut answer)?;
         Ok(answer)
@@ -334,10 +334,10 @@ mod tests {
     #[test]
     fn bytes_on_a_way_that_is_held_arrive_when_it_heals() -> Result<()> {
         let (wires, mut client) = wire()?;
-        assert_eq!(exchange(&mut client, b"1234")?, *b"1234");
+        assert_eq!(exchange(&mut client, *b"1234")?, *b"1234");
         for rule in [Rule::held(), Rule::held_back()] {
             wires.put("us", "echo", rule);
-            assert!(exchange(&mut client, b"5678").is_err());
+            assert!(exchange(&mut client, *b"5678").is_err());
             wires.put("other", "echo", Rule::refused());
             wires.heal();
             client.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -353,14 +353,14 @@ mod tests {
     fn a_way_that_is_refused_breaks_what_is_open_and_takes_nothing_new() -> Result<()> {
         let (wires, mut client) = wire()?;
         let address = client.peer_addr()?;
-        assert_eq!(exchange(&mut client, b"1234")?, *b"1234");
+        assert_eq!(exchange(&mut client, *b"1234")?, *b"1234");
         wires.put("us", "echo", Rule::refused());
-        assert!(exchange(&mut client, b"5678").is_err());
+        assert!(exchange(&mut client, *b"5678").is_err());
         let mut again = TcpStream::connect(address)?;
-        assert!(exchange(&mut again, b"5678").is_err());
+        assert!(exchange(&mut again, *b"5678").is_err());
         wires.put("us", "echo", Rule::default());
         let mut again = TcpStream::connect(address)?;
-        assert_eq!(exchange(&mut again, b"5678")?, *b"5678");
+        assert_eq!(exchange(&mut again, *b"5678")?, *b"5678");
         Ok(())
     }
 
@@ -370,7 +370,7 @@ mod tests {
         let mut rule = Rule::default();
         rule.back.flip_one_in = Some(1);
         wires.put("us", "echo", rule);
-        assert_ne!(exchange(&mut client, b"1234")?, *b"1234");
+        assert_ne!(exchange(&mut client, *b"1234")?, *b"1234");
         assert!(wires.flipped() > 0);
         Ok(())
     }
