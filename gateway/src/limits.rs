@@ -203,9 +203,10 @@ impl Admission<'_> {
     }
 
     fn judge(&self, name: Name, bucket: &Bucket, pace: Pace) -> Result<()> {
+        let now = self.limiter.memory.time_of(self.now);
         let standing = match &self.limiter.link {
-            Some(link) => link.take(name, bucket, pace, self.now),
-            None => bucket.take(pace, self.now),
+            Some(link) => link.take(name, bucket, pace, now),
+            None => bucket.take(pace, now),
         };
         let mut tightest = self.tightest.lock();
         if tightest.is_none_or(|other| {

@@ -3,7 +3,15 @@
 //! One bounded table; the longest idle are forgotten first, which gives them a full bucket. Not here: which limits there
 //! are (`limits`).
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use quick_cache::sync::Cache;
 
@@ -92,6 +100,8 @@ pub(super) struct Memory {
     pub(super) most: usize,
     pub(super) everybody: Bucket,
     pub(super) started: Instant,
+    /// Time of the newest request, in nanoseconds since the start.
+    newest: AtomicU64,
 }
 
 impl Memory {
@@ -102,7 +112,16 @@ impl Memory {
             most,
             everybody: Bucket::default(),
             started: before.map_or_else(Instant::now, |before| before.started),
+            newest: AtomicU64::new(0),
         }
+    }
+
+    /// The time of a request, for a decision: never before that of another one. Who was held up (the process stood
+    /// still, say) would find a bucket that is full again in his future, and so empty.
+    pub(super) fn time_of(&self, request: u64) -> u64 {
+        self.newest
+            .fetch_max(request, Ordering::Relaxed)
+            .max(request)
     }
 
     pub(super) fn caller(&self, key: Key) -> Arc<Caller> {

@@ -40,6 +40,16 @@ fn without_a_rate_there_is_no_limiter() {
 }
 
 #[test]
+fn a_request_that_was_held_up_is_not_refused_for_what_came_after_it() {
+    let limiter = limiter(|config| config.per_address = rate("1000/s"));
+    let began = Instant::now();
+    let held_up = limiter.meet(v4(1), began);
+    let later = limiter.meet(v4(1), began + Duration::from_secs(5));
+    assert!(later.pass(Class::Write).is_ok());
+    assert!(held_up.pass(Class::Write).is_ok());
+}
+
+#[test]
 fn each_layer_counts_for_itself() {
     let limiter = limiter(|config| {
         config.global = rate("5/h");
@@ -129,13 +139,13 @@ fn callers_that_fail_get_a_smaller_share_and_refusals_do_not_count_as_failures()
     let limiter = limiter(|config| config.per_address = rate("100/s burst 1"));
     let start = Instant::now();
     let mut headers = HeaderMap::new();
-    let wait_after = |status, headers: &mut HeaderMap| {
-        for second in 1..=200 {
+    let wait_after = |status, begin: u64, headers: &mut HeaderMap| {
+        for second in begin + 1..=begin + 200 {
             let admission = limiter.meet(v4(status), start + Duration::from_secs(second));
             assert!(admission.pass(Class::Read).is_ok());
             admission.answered(StatusCode::from_u16(status as u16).unwrap(), false, headers);
         }
-        let late = start + Duration::from_secs(200);
+        let late = start + Duration::from_secs(begin + 200);
         let refused = || match limiter.meet(v4(status), late).pass(Class::Read) {
             Err(Error::RateLimited { retry_after }) => retry_after,
             other => panic!("{other:?}"),
@@ -144,8 +154,8 @@ fn callers_that_fail_get_a_smaller_share_and_refusals_do_not_count_as_failures()
         assert_eq!(first, refused());
         first.as_secs_f64()
     };
-    let good = wait_after(404, &mut headers);
-    let bad = wait_after(401, &mut headers);
+    let good = wait_after(404, 0, &mut headers);
+    let bad = wait_after(401, 900, &mut headers);
     assert!((0.009..=0.011).contains(&good), "{good}");
     assert!(bad > 1.7 * good && bad < 2.1 * good, "{bad} {good}");
 }
