@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::{Event, History, Kind, Op, Outcome, Rule, Violation};
 
+/// What a call is about.
+type Place<'a> = (Kind, &'a str, &'a str);
+
 /// Everything that is wrong about the sweep; nothing when there was none.
 pub(crate) fn check(history: &History, found: &mut Vec<Violation>) {
     let reads = history.events.iter();
@@ -18,6 +21,11 @@ pub(crate) fn check(history: &History, found: &mut Vec<Violation>) {
     if by_key.is_empty() {
         return;
     }
+    let puts = history.events.iter().filter(|event| event.op == Op::Put);
+    let unknown: HashSet<_> = puts
+        .filter(|put| put.outcome == Outcome::Unknown)
+        .map(|put| (put.place(), &put.value))
+        .collect();
     for reads in by_key.values() {
         let purges = history.events.iter().filter(|event| event.op == Op::Purge);
         let last =
@@ -25,7 +33,7 @@ pub(crate) fn check(history: &History, found: &mut Vec<Violation>) {
         let last = last.max_by_key(|purge| purge.invoked);
         // A purge that failed halfway leaves pieces.
         if last.is_none_or(|purge| purge.outcome != Outcome::Unknown) {
-            found.extend(disagreement(reads));
+            found.extend(disagreement(reads, &unknown));
         }
     }
     let mut asked = HashSet::new();
@@ -42,9 +50,16 @@ pub(crate) fn check(history: &History, found: &mut Vec<Violation>) {
     }
 }
 
-/// Two answers about one entry that differ. A blob whose deletion failed halfway may be on some nodes only.
-fn disagreement(reads: &[&Event]) -> Option<Violation> {
-    let answered = |read: &&&Event| matches!(read.outcome, Outcome::Ok | Outcome::Absent);
+/// Two answers about one entry that differ. A blob whose deletion failed halfway may be on some nodes only, and so may a
+/// value whose put was never acknowledged: it is seen through one gateway before it is through the other.
+fn disagreement<'a>(
+    reads: &[&'a Event],
+    unknown: &HashSet<(Place<'a>, &'a Option<String>)>,
+) -> Option<Violation> {
+    let answered = |read: &&&Event| {
+        let is_known = !unknown.contains(&(read.place(), &read.value));
+        is_known && matches!(read.outcome, Outcome::Ok | Outcome::Absent)
+    };
     let mut answers = reads.iter().filter(answered);
     let first = answers.next().filter(|read| read.kind == Kind::Entry)?;
     let other = answers.find(|read| read.value != first.value || read.outcome != first.outcome)?;
