@@ -4,7 +4,6 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
 use zimcache_link::{
     Error, Find, Found, ListedBlob, ListedEntry, Listing, Manage, Peer, Presence, Pull, Read,
     Result, Status, StatusQuestion, Write, Writing, usage_to_json,
@@ -80,17 +79,17 @@ impl Inner {
     /// Looks for those that are missing here in the durable tier.
     async fn find_in_tier(&self, keys: &[RecordKey], said: &mut [Presence]) {
         let Some(tier) = &self.parts.tier else { return };
-        let asked = keys
-            .iter()
-            .zip(said)
-            .filter(|(_, said)| **said != Presence::Present);
-        let asked: Vec<_> = asked
-            .map(|(key, said)| find_one(&**tier, key, said).boxed())
-            .collect();
-        stream::iter(asked)
-            .buffer_unordered(ASKED_AT_ONCE)
-            .collect::<()>()
-            .await;
+        let asked = keys.iter().zip(said);
+        let asked = asked.filter(|(_, said)| **said != Presence::Present);
+        let mut asked: Vec<_> = asked.collect();
+        // Nearly always the tier knows without asking anybody: so it is shares that wait together, not single blobs.
+        let share = asked.len().div_ceil(ASKED_AT_ONCE).max(1);
+        let shares = asked.chunks_mut(share).map(async |share| {
+            for (key, said) in share {
+                find_one(&**tier, key, said).await;
+            }
+        });
+        futures_util::future::join_all(shares).await;
     }
 
     /// How this node is, as far as that takes no time.

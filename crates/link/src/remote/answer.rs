@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use h2::RecvStream;
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use zimcache_proto::Message;
 
@@ -40,7 +40,7 @@ impl Answer {
     /// The answer that these headers begin.
     pub(super) fn new(
         channel: &Channel,
-        response: Response<Incoming>,
+        response: Response<RecvStream>,
         patience: Duration,
     ) -> Result<Answer> {
         if response.status() != StatusCode::OK {
@@ -52,7 +52,7 @@ impl Answer {
         }
         Ok(Answer {
             channel: channel.clone(),
-            messages: Messages::new(response.into_body()),
+            messages: Messages::answer(response.into_body()),
             patience,
         })
     }

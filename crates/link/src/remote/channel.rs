@@ -14,29 +14,20 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use http::{HeaderValue, Method, Request, Response, header};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{Builder, SendRequest},
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::RecvStream;
+use http::Response;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use zimcache_telemetry::task;
 
-use super::{Settings, connect::host_and_port};
+use super::{Settings, connect::host_and_port, connection::Connection};
 use crate::{
     Error, Result,
-    wire::{
-        CONNECTION_WINDOW_BYTES, CONTENT_TYPE, Call, FRAME_BYTES, HEADERS_BYTES, Io, KEEPALIVE,
-        KEEPALIVE_ANSWER, Outgoing, SEND_BYTES, STREAM_WINDOW_BYTES, Tasks,
-    },
+    wire::{Call, Outgoing},
 };
 
-/// Sends requests over a connection.
-type Sender = SendRequest<Outgoing>;
 /// A connection being made: by a task of its own, so that whoever gives up waiting takes nothing from the others.
-type Attempt = Shared<BoxFuture<'static, Result<Sender, Box<str>>>>;
+type Attempt = Shared<BoxFuture<'static, Result<Connection, Box<str>>>>;
 
 /// The way to a node. Clones share it.
 #[derive(Debug, Clone)]
@@ -59,7 +50,7 @@ enum State {
     #[default]
     None,
     Connecting(Attempt),
-    Open(Sender),
+    Open(Connection),
 }
 
 impl fmt::Debug for Slot {
@@ -98,31 +89,27 @@ impl Channel {
     /// Returns once there is a connection.
     pub(super) async fn ready(&self) -> Result<()> {
         let slot = &self.0.slots[self.0.next.load(Ordering::Relaxed) % self.0.slots.len()];
-        self.sender(slot).await.map(drop)
+        self.connection(slot).await.map(drop)
     }
 
     /// Sends a request; the answer's headers. A connection that turns out to be lost before the request left is made
     /// again, once.
-    pub(super) async fn send(&self, call: Call, body: Outgoing) -> Result<Response<Incoming>> {
+    pub(super) async fn send(&self, call: Call, body: Outgoing) -> Result<Response<RecvStream>> {
         let slot = self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.slots.len();
         let slot = &self.0.slots[slot];
-        let mut sender = self.sender(slot).await?;
-        let mut failed = match sender.try_send_request(request(call, body)).await {
-            Ok(response) => return Ok(response),
-            Err(failed) => failed,
-        };
-        let Some(request) = failed.take_message() else {
-            return Err(self.unreachable(text(&failed.into_error())));
-        };
-        slot.forget();
-        let mut sender = self.sender(slot).await?;
-        let sent = sender.send_request(request).await;
-        sent.map_err(|error| self.unreachable(text(&error)))
+        let failed = |error: h2::Error| self.unreachable(text(&error));
+        let mut calling = self.connection(slot).await?.call(call).await;
+        if calling.is_err() {
+            slot.forget();
+            calling = self.connection(slot).await?.call(call).await;
+        }
+        let sent = calling.map_err(failed)?.send(body).await;
+        sent.map_err(failed)
     }
 
-    async fn sender(&self, slot: &Arc<Slot>) -> Result<Sender> {
+    async fn connection(&self, slot: &Arc<Slot>) -> Result<Connection> {
         let attempt = match &mut *slot.0.lock() {
-            State::Open(sender) if !sender.is_closed() => return Ok(sender.clone()),
+            State::Open(connection) if !connection.is_over() => return Ok(connection.clone()),
             State::Connecting(attempt) => attempt.clone(),
             state => {
                 let attempt = self.begin(slot);
@@ -139,7 +126,7 @@ impl Channel {
         let task = task::spawn("link connect", async move {
             let outcome = inner.dial().await;
             *slot.0.lock() = match &outcome {
-                Ok(sender) => State::Open(sender.clone()),
+                Ok(connection) => State::Open(connection.clone()),
                 Err(_) => State::None,
             };
             outcome
@@ -160,54 +147,29 @@ impl Slot {
 }
 
 impl Inner {
-    async fn dial(&self) -> Result<Sender, Box<str>> {
+    async fn dial(&self) -> Result<Connection, Box<str>> {
         let limit = self.settings.connect_timeout;
         let connected = timeout(limit, self.connect()).await;
         connected.unwrap_or_else(|_| Err(format!("no connection within {limit:?}").into()))
     }
 
-    async fn connect(&self) -> Result<Sender, Box<str>> {
+    async fn connect(&self) -> Result<Connection, Box<str>> {
         let (target, host) = host_and_port(&self.address).ok_or("it has no host and port")?;
         let said = |error: std::io::Error| -> Box<str> { error.to_string().into() };
         let io = self.settings.connect.connect(target).await.map_err(said)?;
         match &self.settings.tls {
-            Some(tls) => shake_hands(tls.connect(host, io).await.map_err(said)?).await,
-            None if self.address.starts_with("https:") => Err("there are no certificates".into()),
-            None => shake_hands(io).await,
+            Some(tls) => Connection::begin(tls.connect(host, io).await.map_err(said)?).await,
+            None if self.address.starts_with("https:") => {
+                return Err("there are no certificates".into());
+            }
+            None => Connection::begin(io).await,
         }
+        .map_err(|error| text(&error))
     }
 }
 
-async fn shake_hands(io: impl Io) -> Result<Sender, Box<str>> {
-    let handshake = Builder::new(Tasks)
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .max_header_list_size(HEADERS_BYTES)
-        .max_send_buf_size(SEND_BYTES)
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_ANSWER)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(io));
-    let (sender, connection) = handshake.await.map_err(|error| text(&error))?;
-    // It ends when the last sender is gone, or the connection is; each call learns of that by itself.
-    drop(task::spawn("link connection", connection));
-    Ok(sender)
-}
-
-fn request(call: Call, body: Outgoing) -> Request<Outgoing> {
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = http::Uri::from_static(call.uri());
-    let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    request
-}
-
 /// What an error and its causes say.
-fn text(error: &hyper::Error) -> Box<str> {
+fn text(error: &h2::Error) -> Box<str> {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(deeper) = cause {

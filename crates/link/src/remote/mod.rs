@@ -1,12 +1,13 @@
 //! A node somewhere else, as a [`Peer`].
 //!
-//! `channel` keeps the connections, `answer` reads answers, `reading` and `writing` are values on their way. Every wait
+//! `channel` keeps the connections, each a `connection`, `answer` reads answers, `reading` and `writing` are values on their way. Every wait
 //! has an end; a node that lets it pass is [`Error::Unreachable`](crate::Error::Unreachable). Cancellation: dropping a
 //! call resets its stream, and the node drops what it does for it.
 
 mod answer;
 mod channel;
 mod connect;
+mod connection;
 mod reading;
 mod writing;
 

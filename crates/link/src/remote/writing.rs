@@ -6,8 +6,8 @@ use std::{future::Future, pin::Pin};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use h2::RecvStream;
 use http::Response;
-use hyper::body::Incoming;
 use tokio::{sync::mpsc, time::timeout};
 use zimcache_proto::node::{WriteReply, WriteRequest};
 use zimcache_store::{Pins, Written};
@@ -24,7 +24,7 @@ use crate::{
 /// How many messages wait for the connection.
 const QUEUE: usize = 2;
 
-type Headers = Pin<Box<dyn Future<Output = Result<Response<Incoming>>> + Send>>;
+type Headers = Pin<Box<dyn Future<Output = Result<Response<RecvStream>>> + Send>>;
 
 /// A write that has begun.
 pub(super) struct Stream {

@@ -23,7 +23,7 @@ pub(super) async fn answer(peer: &Arc<dyn Peer>, request: Request<Incoming>) -> 
     };
     let messages = match call {
         Call::Health => Messages::of_anybody(request.into_body()),
-        _ => Messages::new(request.into_body()),
+        _ => Messages::request(request.into_body()),
     };
     let body = answer_call(peer, call, messages).await;
     body.map_or_else(|error| refusal(&error), response)

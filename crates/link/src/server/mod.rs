@@ -21,8 +21,8 @@ use zimcache_telemetry::task;
 use crate::{
     Peer, Tls,
     wire::{
-        CONNECTION_WINDOW_BYTES, FRAME_BYTES, HEADERS_BYTES, Io, KEEPALIVE, KEEPALIVE_ANSWER,
-        MOST_STREAMS, SEND_BYTES, STREAM_WINDOW_BYTES, Tasks,
+        CONNECTION_WINDOW_BYTES, FRAME_BYTES, Gathered, HEADERS_BYTES, Io, KEEPALIVE,
+        KEEPALIVE_ANSWER, MOST_STREAMS, SEND_BYTES, STREAM_WINDOW_BYTES, Tasks, Unhurried,
     },
 };
 
@@ -132,6 +132,7 @@ async fn converse(io: impl Io, peer: Arc<dyn Peer>, mut seen: watch::Receiver<St
         let peer = Arc::clone(&peer);
         async move { Ok::<_, Infallible>(calls::answer(&peer, request).await) }
     });
+    let io = Gathered::new(io);
     let connection = Builder::new(Tasks)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -142,7 +143,8 @@ async fn converse(io: impl Io, peer: Arc<dyn Peer>, mut seen: watch::Receiver<St
         .max_concurrent_streams(MOST_STREAMS)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_ANSWER)
-        .serve_connection(TokioIo::new(io), service);
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(io.clone()), service);
     let mut connection = pin!(connection);
     let mut serving = true;
     loop {
@@ -152,7 +154,7 @@ async fn converse(io: impl Io, peer: Arc<dyn Peer>, mut seen: watch::Receiver<St
             Stage::Cut
         };
         tokio::select! {
-            ended = &mut connection => {
+            ended = Unhurried::new(connection.as_mut(), io.clone()) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a caller's connection broke");
                 }

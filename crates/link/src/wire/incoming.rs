@@ -2,11 +2,12 @@
 //!
 //! Fields of bytes share the buffer they arrived in, unless they span pieces.
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
+use h2::RecvStream;
 use http::HeaderMap;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use std::pin::Pin;
+use std::{future::poll_fn, pin::Pin};
 use zimcache_proto::{Message, rope::Rope};
 use zimcache_types::Code;
 
@@ -16,10 +17,50 @@ use crate::{Error, Result};
 /// What stands before every message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
+/// Where messages come from.
+#[derive(Debug)]
+enum Source {
+    Request(Incoming),
+    Answer(RecvStream),
+}
+
+impl Source {
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        match self {
+            Source::Request(body) => loop {
+                let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => return Some(Ok(data)),
+                    // Nobody asks with trailers.
+                    Ok(Err(_)) => {}
+                    Err(error) => return Some(Err(broken(&error.to_string()))),
+                }
+            },
+            Source::Answer(stream) => {
+                let data = stream.data().await?;
+                let taken = data.and_then(|data| {
+                    stream.flow_control().release_capacity(data.len())?;
+                    Ok(data)
+                });
+                Some(taken.map_err(|error| broken(&error.to_string())))
+            }
+        }
+    }
+
+    /// What stands behind the last bytes of an answer.
+    async fn trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Source::Request(_) => None,
+            Source::Answer(stream) => stream.trailers().await.ok().flatten(),
+        }
+    }
+}
+
 /// The messages of one body.
 #[derive(Debug)]
 pub(crate) struct Messages {
-    body: Incoming,
+    body: Source,
     held: Rope,
     trailers: Option<HeaderMap>,
     /// Whether every message has its checksum.
@@ -27,8 +68,17 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// Those of a gateway or a node.
-    pub(crate) fn new(body: Incoming) -> Messages {
+    /// Those of a gateway or a node that asks something.
+    pub(crate) fn request(body: Incoming) -> Messages {
+        Messages::new(Source::Request(body))
+    }
+
+    /// Those of a node that answers.
+    pub(crate) fn answer(body: RecvStream) -> Messages {
+        Messages::new(Source::Answer(body))
+    }
+
+    fn new(body: Source) -> Messages {
         Messages {
             body,
             held: Rope::default(),
@@ -41,7 +91,7 @@ impl Messages {
     pub(crate) fn of_anybody(body: Incoming) -> Messages {
         Messages {
             is_checked: false,
-            ..Messages::new(body)
+            ..Messages::request(body)
         }
     }
 
@@ -101,18 +151,11 @@ impl Messages {
 
     async fn hold(&mut self, wanted: usize) -> Result<bool> {
         while self.held.len() < wanted {
-            let body = &mut self.body;
-            let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-            let Some(frame) = frame else {
+            let Some(data) = self.body.next().await.transpose()? else {
+                self.trailers = self.body.trailers().await;
                 return Ok(false);
             };
-            match frame
-                .map_err(|error| broken(&error.to_string()))?
-                .into_data()
-            {
-                Ok(data) => self.held.push(data),
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
-            }
+            self.held.push(data);
         }
         Ok(true)
     }

@@ -7,16 +7,20 @@
 
 mod checked;
 pub(crate) mod convert;
+mod gathered;
 mod incoming;
 mod outgoing;
 pub(crate) mod rows;
 mod runtime;
 pub(crate) mod status;
+mod unhurried;
 
+pub(crate) use gathered::Gathered;
 pub(crate) use incoming::{Messages, invalid};
 pub(crate) use outgoing::{Outgoing, Pieces};
 pub use runtime::Io;
 pub(crate) use runtime::Tasks;
+pub(crate) use unhurried::Unhurried;
 
 /// Media type of requests and answers.
 pub(crate) const CONTENT_TYPE: &str = "application/grpc";

@@ -135,6 +135,14 @@ impl Outgoing {
         Outgoing::new(first, More::Answers(more))
     }
 
+    /// Head and data of a request of one message; itself where more may come.
+    pub(crate) fn whole(self) -> Result<(Bytes, Bytes), Outgoing> {
+        match self.more {
+            More::Nothing => Ok((self.head, self.data)),
+            _ => Err(self),
+        }
+    }
+
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         let pieces = match &mut self.more {
             More::Nothing => None,
