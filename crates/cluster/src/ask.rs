@@ -33,9 +33,22 @@ pub(crate) struct Hit {
     pub(crate) in_flight: InFlight,
 }
 
+impl Hit {
+    /// Whether the first bytes are all that was asked for.
+    pub(crate) fn is_all_there(&self) -> bool {
+        let first = self.first.as_ref().map_or(0, Bytes::len);
+        first as u64 == self.range.end - self.range.start
+    }
+}
+
 /// Asks a node, and waits for its first bytes for as long as `limit`.
 pub(crate) async fn ask(node: &Arc<Node>, read: Read, limit: Duration) -> Result<Said> {
     node.call(limit, open(node, read)).await
+}
+
+/// The same, also of a node that is passed over.
+pub(crate) async fn ask_anyway(node: &Arc<Node>, read: Read, limit: Duration) -> Result<Said> {
+    node.probe(limit, open(node, read)).await
 }
 
 async fn open(node: &Arc<Node>, read: Read) -> Result<Said> {

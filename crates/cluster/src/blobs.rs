@@ -174,7 +174,11 @@ pub(crate) async fn find(
             size_bytes: hit.total,
         });
     }
-    let others = others(&findings, &shared.config.zone);
+    let others = if hit.is_all_there() {
+        Vec::new()
+    } else {
+        others(&findings, &shared.config.zone)
+    };
     Ok(Some(Source::new(
         Arc::clone(shared),
         key.clone(),

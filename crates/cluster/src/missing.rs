@@ -3,7 +3,7 @@
 //! A node that is slow is doubled by the next one and may still answer. "Missing" needs the word of one owner in the
 //! current placement, and nobody else who has it; whether that was proof is counted. RAM is never asked.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use zimcache_link::{Error, Find, Presence};
@@ -57,11 +57,36 @@ struct Inquiry<'a> {
 struct Item {
     key: RecordKey,
     size: Option<u64>,
-    plan: Plan,
-    order: Vec<usize>,
+    way: Arc<Way>,
     answers: Vec<Answer>,
     holder: Option<Arc<Node>>,
     is_empty: bool,
+}
+
+/// Whom items in the same places concern.
+struct Way {
+    plan: Plan,
+    order: Vec<usize>,
+    /// What is known before anybody was asked.
+    unasked: Vec<Answer>,
+}
+
+impl Way {
+    fn new(plan: Plan, zone: &str) -> Way {
+        let order = plan.reading_order(zone);
+        let asked = |number| {
+            if order.contains(&number) {
+                Answer::Open
+            } else {
+                Answer::Silent
+            }
+        };
+        Way {
+            unasked: (0..plan.candidates.len()).map(asked).collect(),
+            order,
+            plan,
+        }
+    }
 }
 
 /// Items that a node is asked for, and the node's number in the plan of each.
@@ -83,29 +108,24 @@ enum Event {
 impl<'a> Inquiry<'a> {
     fn new(shared: &'a Shared, namespace: &Namespace, digests: &[Digest], touch: Touch) -> Self {
         let view = shared.view();
-        let item = |digest: &Digest| {
+        let mut ways = HashMap::new();
+        let mut item = |digest: &Digest| {
             let key = RecordKey::blob(namespace, digest);
-            let plan = view.plan(&key);
-            let order = plan.reading_order(&shared.config.zone);
-            let asked = |number| {
-                if order.contains(&number) {
-                    Answer::Open
-                } else {
-                    Answer::Silent
-                }
-            };
+            let places = view.places(&key);
+            let new = || Arc::new(Way::new(view.plan_of(places), &shared.config.zone));
+            let way = Arc::clone(ways.entry(places).or_insert_with(new));
             Item {
-                answers: (0..plan.candidates.len()).map(asked).collect(),
+                answers: way.unasked.clone(),
                 size: digest.size_bytes,
                 is_empty: digest.is_empty_blob(),
                 holder: None,
                 key,
-                plan,
-                order,
+                way,
             }
         };
+        let items = digests.iter().map(&mut item).collect();
         Inquiry {
-            items: digests.iter().map(item).collect(),
+            items,
             may_replace: shared.durability_of(namespace) != Durability::Local,
             shared,
             view,
@@ -133,17 +153,21 @@ impl<'a> Inquiry<'a> {
 
     /// Asks the next candidate of each item, in one question to each node.
     fn ask_next(&mut self, items: Vec<usize>) {
-        let mut by_node: BTreeMap<Box<str>, (Arc<Node>, Asked)> = BTreeMap::new();
+        let mut by_node: Vec<(Arc<Node>, Asked)> = Vec::new();
         for number in items {
             let item = &mut self.items[number];
             let Some(next) = item.next() else { continue };
             item.answers[next] = Answer::Pending;
-            let node = &item.plan.candidates[next].node;
-            let group = by_node.entry(node.id.clone());
-            let (_, group) = group.or_insert_with(|| (Arc::clone(node), Vec::new()));
-            group.push((number, next));
+            let node = &item.way.plan.candidates[next].node;
+            let known = by_node
+                .iter_mut()
+                .find(|(known, _)| Arc::ptr_eq(known, node));
+            match known {
+                Some((_, group)) => group.push((number, next)),
+                None => by_node.push((Arc::clone(node), vec![(number, next)])),
+            }
         }
-        for (node, group) in by_node.into_values() {
+        for (node, group) in by_node {
             group
                 .chunks(BATCH)
                 .for_each(|batch| self.ask(&node, batch.to_vec()));
@@ -229,7 +253,7 @@ impl<'a> Inquiry<'a> {
         let of_current = |(candidate, answer): &(&crate::view::Candidate, &Answer)| {
             candidate.current == Role::Owner && **answer == Answer::Absent
         };
-        let both = item.plan.candidates.iter().zip(&item.answers);
+        let both = item.way.plan.candidates.iter().zip(&item.answers);
         let mut lacking = both
             .filter(of_current)
             .map(|(candidate, _)| &candidate.node)
@@ -263,14 +287,14 @@ impl Item {
         if self.holder.is_some() {
             return None;
         }
-        let owners = self.plan.candidates.iter().zip(&self.answers);
+        let owners = self.way.plan.candidates.iter().zip(&self.answers);
         let mut owners = owners.filter(|(candidate, _)| candidate.is_any_owner());
         let is_denied = owners.all(|(_, answer)| *answer == Answer::Absent);
         let worth = |number: &usize| {
-            let is_owner = self.plan.candidates[*number].is_any_owner();
+            let is_owner = self.way.plan.candidates[*number].is_any_owner();
             self.answers[*number] == Answer::Open && (is_owner || !is_denied)
         };
-        self.order.iter().copied().find(worth)
+        self.way.order.iter().copied().find(worth)
     }
 
     fn take(&mut self, candidate: usize, said: Presence) {
@@ -280,7 +304,7 @@ impl Item {
             Presence::Present => Answer::Found,
         };
         if said == Presence::Present && self.holder.is_none() {
-            self.holder = Some(Arc::clone(&self.plan.candidates[candidate].node));
+            self.holder = Some(Arc::clone(&self.way.plan.candidates[candidate].node));
         }
     }
 
@@ -290,7 +314,7 @@ impl Item {
     }
 
     fn is_proven(&self, may_replace: bool) -> bool {
-        let plan = &self.plan;
+        let plan = &self.way.plan;
         proof::is_absent(
             &plan.candidates,
             &self.answers,

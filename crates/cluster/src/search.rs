@@ -1,17 +1,20 @@
 //! Looking for a value on the nodes that may have it: one first, the next when it lacks it or is slow.
 //!
 //! Of an entry one owner of each open placement is asked and the highest version wins. Not here: the rest of the body
-//! (`source.rs`), what absence proves (`proof.rs`). Dropping a search aborts what it asked.
+//! (`source.rs`), what absence proves (`proof.rs`). Dropping a search aborts what it asked. Before it fails for want of
+//! answers it also asks those that are passed over, and again those that failed in the midst of it: a request is
+//! refused when nobody can answer, not when the wrong one was away a moment ago.
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep, sleep_until};
 use zimcache_link::{Error, Presence, Read, Result};
 use zimcache_store::{ByteRange, RecordKey, RecordKind};
 
 use crate::{
-    ask::{Hit, Said, ask},
+    ask::{Hit, Said, ask, ask_anyway},
+    config::Durability,
     node::is_of_the_node,
     proof::{self, Answer},
     shared::{Shared, count},
@@ -20,6 +23,13 @@ use crate::{
 
 /// How long nodes that have not answered are waited for when the answer is clear without them.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// After which pauses an undecided search is made again, when a node failed in the midst of it.
+const AGAIN_AFTER: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+];
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +49,8 @@ pub(crate) struct Findings {
     pub(crate) answers: Vec<Answer>,
     /// Whether the durable tier has it not, or there is none.
     pub(crate) is_not_in_tier: bool,
+    /// Whether a node that was worth asking failed: it, or this gateway's view of it, may be better soon.
+    has_failures: bool,
 }
 
 type Asking<'a> = FuturesUnordered<BoxFuture<'a, (usize, Result<Said>)>>;
@@ -48,9 +60,22 @@ type Asking<'a> = FuturesUnordered<BoxFuture<'a, (usize, Result<Said>)>>;
 /// # Errors
 /// What a node says about the request itself, such as `RangeInvalid`.
 pub(crate) async fn search(shared: &Shared, wanted: Wanted<'_>) -> Result<Findings> {
+    for pause in AGAIN_AFTER {
+        let findings = search_once(shared, wanted).await?;
+        if findings.is_decided(shared, wanted.key) || !findings.has_failures {
+            return Ok(findings);
+        }
+        drop(findings);
+        sleep(pause).await;
+    }
+    search_once(shared, wanted).await
+}
+
+async fn search_once(shared: &Shared, wanted: Wanted<'_>) -> Result<Findings> {
     crate::shared::under_the_newest_ring(shared, || async {
         let mut search = Search::new(shared, wanted);
         search.run().await?;
+        search.ask_those_passed_over().await?;
         search.fill().await?;
         Ok(search.findings)
     })
@@ -84,6 +109,7 @@ impl<'a> Search<'a> {
                 answers: (0..plan.candidates.len()).map(asked).collect(),
                 plan,
                 is_not_in_tier: !shared.has_tier(),
+                has_failures: false,
             },
             order,
             started: Instant::now(),
@@ -101,17 +127,20 @@ impl<'a> Search<'a> {
                 return Ok(());
             }
             let next = self.next(|_| true);
+            // One timer for both: nearly every search ends before it was needed.
+            let grace = (!self.is_late()).then(|| self.started + GRACE);
+            let until = [grace, next.map(|_| hedge_at)].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 Some((number, said)) = asking.next() => self.take(number, said)?,
-                () = sleep_until(hedge_at), if next.is_some() => {
+                () = sleep_until(until.unwrap_or(hedge_at)), if until.is_some() => {
+                    let Some(number) = next.filter(|_| hedge_at <= Instant::now()) else {
+                        continue;
+                    };
                     count(&self.shared.counts.hedges);
-                    if let Some(number) = next {
-                        self.start(number, &mut asking);
-                    }
+                    self.start(number, &mut asking);
                     hedge_at = Instant::now() + self.wanted.hedge;
                 }
-                () = sleep_until(self.started + GRACE), if !self.is_late() => {}
             }
         }
     }
@@ -148,9 +177,35 @@ impl<'a> Search<'a> {
             Err(error) if ends_the_search(&error) => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "a read goes on with another node");
+                self.findings.has_failures = true;
                 Answer::Silent
             }
         };
+        Ok(())
+    }
+
+    /// Asks the owners that did not answer other requests, when it cannot be decided without them.
+    async fn ask_those_passed_over(&mut self) -> Result<()> {
+        if self.findings.is_decided(self.shared, self.wanted.key) {
+            return Ok(());
+        }
+        let limit = self.shared.config.timing.connect;
+        let candidates = self.findings.plan.candidates.iter().enumerate();
+        let passed_over = candidates
+            .filter(|(_, it)| it.is_any_owner() && !it.is_gone && !it.node.is_reachable());
+        let mut asking: Asking<'_> = passed_over
+            .map(|(number, it)| {
+                let (node, read) = (Arc::clone(&it.node), self.read(false));
+                let asked = async move { (number, ask_anyway(&node, read, limit).await) };
+                asked.boxed()
+            })
+            .collect();
+        let had_failures = self.findings.has_failures;
+        while let Some((number, said)) = asking.next().await {
+            self.take(number, said)?;
+        }
+        // That these fail is no news.
+        self.findings.has_failures = had_failures;
         Ok(())
     }
 
@@ -211,9 +266,11 @@ impl<'a> Search<'a> {
             };
             return is_absent && self.is_late() && self.next(|_| true).is_none();
         }
+        // Only an owner settles anything: without the word of one, those asked are waited for to the end.
+        let is_known = self.findings.is_known_to_an_owner();
         let is_waiting = |answer| match answer {
             Answer::Open => true,
-            Answer::Pending => !self.is_late(),
+            Answer::Pending => !is_known || !self.is_late(),
             _ => false,
         };
         let is_settled = |role: RoleOf| {
@@ -308,6 +365,19 @@ impl Findings {
     pub(crate) fn is_denied(&self) -> bool {
         self.said(|candidate| candidate.current == Role::Owner)
             .contains(&Answer::Absent)
+    }
+
+    /// Whether nothing that a node might still say can turn a refusal into an answer. What the durable tier says is left
+    /// aside.
+    fn is_decided(&self, shared: &Shared, key: &RecordKey) -> bool {
+        match key.kind {
+            RecordKind::Blob(_) => {
+                let class = shared.durability_of(&key.namespace);
+                !self.hits.is_empty() || self.is_proven(class != Durability::Local)
+            }
+            RecordKind::Entry(_) if self.hits.is_empty() => self.is_denied(),
+            RecordKind::Entry(_) => self.is_known_to_an_owner(),
+        }
     }
 
     /// Whether some owner answered for certain, either way.

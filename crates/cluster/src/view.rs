@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use zimcache_ring::{Member, Owners, Ring, RingKey};
+use zimcache_ring::{Member, NodeIx, Owners, Ring, RingKey};
 use zimcache_store::{RecordKey, RecordKind};
 
 use crate::node::Node;
@@ -73,6 +73,14 @@ pub(crate) struct Plan {
     pub(crate) decider: usize,
 }
 
+/// Where a key lies: owners and stand-ins in the current placement, and in the previous one while it is open. Keys
+/// in the same places have the same plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Places<'a> {
+    current: (&'a [NodeIx], &'a [NodeIx]),
+    previous: Option<(&'a [NodeIx], &'a [NodeIx])>,
+}
+
 impl View {
     /// The view of a ring. Nodes of `before` are taken over; `connect` makes the others.
     pub(crate) fn new(
@@ -116,20 +124,32 @@ impl View {
 
     /// Whom a key concerns.
     pub(crate) fn plan(&self, key: &RecordKey) -> Plan {
+        self.plan_of(self.places(key))
+    }
+
+    /// Where a key lies.
+    pub(crate) fn places(&self, key: &RecordKey) -> Places<'_> {
         let point = ring_key(key).point();
         let current = self.ring.current(point);
         let previous = self.ring.previous(point);
+        Places {
+            current: (current.owners, current.stand_ins),
+            previous: previous.map(|before| (before.owners, before.stand_ins)),
+        }
+    }
+
+    /// Whom keys in these places concern.
+    pub(crate) fn plan_of(&self, places: Places<'_>) -> Plan {
+        let owners = |(owners, stand_ins)| Owners { owners, stand_ins };
+        let current = owners(places.current);
         let mut plan = Plan {
             epoch: self.epoch(),
             candidates: Vec::with_capacity(6),
-            is_changing: previous.is_some(),
+            is_changing: places.previous.is_some(),
             replicas: current.owners.len(),
             decider: 0,
         };
-        let before = previous.unwrap_or(Owners {
-            owners: &[],
-            stand_ins: &[],
-        });
+        let before = owners(places.previous.unwrap_or_default());
         for nodes in [
             current.owners,
             before.owners,
@@ -167,7 +187,7 @@ impl View {
     }
 }
 
-fn role(node: zimcache_ring::NodeIx, owners: Owners<'_>) -> Role {
+fn role(node: NodeIx, owners: Owners<'_>) -> Role {
     if owners.owners.contains(&node) {
         Role::Owner
     } else if owners.stand_ins.contains(&node) {

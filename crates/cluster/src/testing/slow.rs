@@ -4,11 +4,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use zimcache_store::{CreateOptions, Touch};
+use zimcache_store::{CreateOptions, RecordKey, RecordKind, Touch};
 
 use super::{
     fake::Fault,
-    harness::{Gateway, Rig, blob_key, body, sha, team},
+    harness::{Gateway, Rig, blob_key, body, entry, sha, team},
 };
 
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
@@ -166,4 +166,55 @@ async fn look_ups_double_a_stopped_node_after_a_tenth_of_a_second() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_a_stand_in_has_waits_for_the_slow_owner_that_has_it_too() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, value) = (rig.gateway(), body(1000, 4));
+    let (owners, _) = rig.places(&RecordKey::entry(&entry("key")));
+    owners[1].set(Fault::Down);
+    gateway.put_entry("key", &value).await.unwrap();
+    owners[0].set(Fault::Slow(Duration::from_secs(1)));
+    assert_eq!(gateway.get_entry("key").await.unwrap(), Some(value));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_passed_over_is_asked_before_a_read_is_refused() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, body) = (rig.gateway(), body(1000, 5));
+    gateway.put(&body).await.unwrap();
+    gateway.put_entry("key", &body).await.unwrap();
+    for key in [blob_key(&body), RecordKey::entry(&entry("key"))] {
+        let (owners, stand_ins) = rig.places(&key);
+        owners[0].set(Fault::Down);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        // It is back, the gateway has not noticed it yet, and all others go.
+        owners[0].set(Fault::None);
+        owners[1].set(Fault::Down);
+        stand_ins.iter().for_each(|node| node.set(Fault::Down));
+        let found = match key.kind {
+            RecordKind::Blob(_) => gateway.get(&body).await,
+            RecordKind::Entry(_) => gateway.get_entry("key").await,
+        };
+        assert_eq!(found.unwrap().as_ref(), Some(&body));
+        rig.nodes().iter().for_each(|node| node.set(Fault::None));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_in_whose_midst_a_node_comes_back_is_not_refused() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, body) = (rig.gateway(), body(1000, 6));
+    gateway.put(&body).await.unwrap();
+    let (owners, _) = rig.places(&blob_key(&body));
+    owners.iter().for_each(|owner| owner.set(Fault::Down));
+    let back = tokio::time::sleep(Duration::from_millis(100));
+    let back = async {
+        back.await;
+        owners[1].set(Fault::None);
+    };
+    let (found, ()) = tokio::join!(gateway.get(&body), back);
+    assert_eq!(found.unwrap(), Some(body));
 }
