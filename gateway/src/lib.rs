@@ -182,6 +182,11 @@ impl Gateway {
         &self.0.admin
     }
 
+    /// Whether it is stopping and takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.0.connections.is_draining()
+    }
+
     /// Signs the URLs that are handed out with this key from now on. Until then it is one that dies with the process,
     /// so gateways that share clients need one of their own.
     pub fn set_signing_key(&self, key: SigningKey) {

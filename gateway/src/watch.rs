@@ -165,6 +165,7 @@ pub(crate) struct Conn {
     pub(crate) id: u64,
     pub(crate) peer: Peer,
     clock: Arc<CoarseClock>,
+    opened: u64,
     phase: AtomicU8,
     since: AtomicU64,
     read_at: AtomicU64,
@@ -189,6 +190,7 @@ impl Conn {
             id,
             peer,
             clock,
+            opened: now,
             phase: AtomicU8::new(Phase::Fresh as u8),
             since: AtomicU64::new(now),
             read_at: AtomicU64::new(now),
@@ -351,6 +353,10 @@ impl Conn {
     pub(crate) fn check(&self, now: u64, limits: &Limits) {
         let waited = |since: u64| now.saturating_sub(since);
         let in_phase = waited(self.since.load(Ordering::Relaxed));
+        // HTTP/1 has no way to say goodbye: a request could be on its way to the connection that is closed.
+        if self.is_http2() && waited(self.opened) > limits.age_of(self.id) {
+            self.tell(Command::Finish);
+        }
         match self.phase() {
             Phase::Fresh if in_phase > limits.first_byte => self.tell(Command::Cut),
             Phase::Head if in_phase > limits.header => self.tell(Command::Cut),
@@ -401,6 +407,7 @@ pub(crate) struct Limits {
     header: u64,
     idle: u64,
     body: u64,
+    age: Option<u64>,
 }
 
 impl Limits {
@@ -410,7 +417,18 @@ impl Limits {
             header: millis(config.header_timeout),
             idle: millis(config.idle_timeout),
             body: millis(config.body_timeout),
+            age: config.max_connection_age.map(millis),
         }
+    }
+
+    /// How long a connection may live: each a little longer or shorter, so that those opened together do not all come
+    /// back together.
+    fn age_of(&self, id: u64) -> u64 {
+        let Some(age) = self.age else {
+            return u64::MAX;
+        };
+        let spread = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        (age - age / 10).saturating_add(age / 5 * spread / 1024)
     }
 
     /// The shortest of them.

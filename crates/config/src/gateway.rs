@@ -33,6 +33,11 @@ settings! {
         #[serde(with = "crate::human::duration")]
         idle_timeout: Duration = Duration::from_mins(5),
             accepts "a duration such as 500ms, 10s or 5m, from 1ms to 1d";
+        /// How long an HTTP/2 connection is kept, more or less a tenth, until its client is asked to make another one: else
+        /// gateways that are added get nothing to do. `off`: for ever.
+        #[serde(with = "crate::human::optional_duration")]
+        max_connection_age: Option<Duration> = None,
+            accepts "a duration such as 5m, at least 1s, or off", flag "--max-connection-age";
         /// How long a body may pause between two chunks, either way.
         #[serde(with = "crate::human::duration")]
         body_timeout: Duration = Duration::from_secs(30),
@@ -99,6 +104,10 @@ impl GatewayConfig {
             self.drain_timeout <= LONGEST,
             duration_text(self.drain_timeout),
         );
+        if let Some(age) = self.max_connection_age {
+            let holds = (Duration::from_secs(1)..=LONGEST).contains(&age);
+            checks.require("max_connection_age", holds, duration_text(age));
+        }
         if let Some(url) = &self.public_url {
             checks.require("public_url", is_public_url(url), url);
         }

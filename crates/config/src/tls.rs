@@ -21,7 +21,7 @@ pub enum TlsVersion {
 }
 
 settings! {
-    /// TLS on the port. Both files are watched: renewed certificates are used for new connections.
+    /// TLS on the port, or on one of its own. Both files are watched: renewed certificates are used for new connections.
     pub struct TlsConfig in "tls" {
         /// Certificate chain, PEM, the server's own first.
         cert: Option<PathBuf> = None,
@@ -29,6 +29,9 @@ settings! {
         /// Its private key, PEM.
         key: Option<PathBuf> = None,
             accepts "the path of a PEM file, together with tls.cert", flag "--tls-key";
+        /// A port of its own for TLS; `--port` answers in clear then. Absent, `--port` is the one that speaks TLS.
+        port: Option<u16> = None,
+            accepts "a port number, together with tls.cert", flag "--tls-port";
         /// Oldest version spoken.
         min_version: TlsVersion = TlsVersion::V1_3,
             accepts "1.2 or 1.3";
@@ -56,6 +59,11 @@ impl TlsConfig {
             "key",
             self.key.is_none() || self.cert.is_some(),
             "a key without a certificate",
+        );
+        checks.require(
+            "port",
+            self.port.is_none() || self.cert.is_some(),
+            "a port for TLS without a certificate",
         );
         checks.finish()
     }

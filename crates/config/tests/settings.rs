@@ -473,13 +473,14 @@ prop_compose! {
         max_blob_size in size(ByteSize(1 << 10)),
         max_connections in 1_usize..=1_000_000,
         timeouts in [duration(1), duration(1), duration(1), duration(1), duration(0)],
+        max_connection_age in option::of(duration(1_000)),
         title_case_headers: bool,
         access_log: bool,
     ) -> GatewayConfig {
         let [first_byte_timeout, header_timeout, idle_timeout, body_timeout, drain_timeout] = timeouts;
         GatewayConfig {
             max_blob_size, max_connections, first_byte_timeout, header_timeout, idle_timeout, body_timeout,
-            drain_timeout, title_case_headers, access_log,
+            drain_timeout, max_connection_age, title_case_headers, access_log,
             ..GatewayConfig::default()
         }
     }

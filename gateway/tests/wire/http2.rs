@@ -229,3 +229,33 @@ async fn a_stream_that_is_not_read_ends_its_connection() {
     assert!(received.len() < body.len());
     assert_eq!(server.ask(get("/health")).await.status, 200);
 }
+
+#[tokio::test]
+async fn an_old_connection_ends_and_no_call_on_it_fails() {
+    let age = Duration::from_secs(1);
+    let server = Server::with(|config| config.max_connection_age = Some(age)).await;
+    let body = vec![b'x'; 300_000];
+    let path = format!("/cas/{}", sha256(&body));
+    let mut sender = connect(&server).await;
+    assert_eq!(
+        ask(&mut sender, "PUT", &path, &body).await.0,
+        StatusCode::OK
+    );
+    let since = std::time::Instant::now();
+    let mut calls = 0;
+    within(async {
+        // A connection that takes no new call was said goodbye to; whatever was sent before is answered.
+        while sender.ready().await.is_ok() {
+            let (status, got) = ask(&mut sender, "GET", &path, b"").await;
+            assert_eq!((status, got.len()), (StatusCode::OK, body.len()));
+            calls += 1;
+        }
+    })
+    .await;
+    assert!(calls > 0 && since.elapsed() > age / 2, "{calls} calls");
+    let mut sender = connect(&server).await;
+    assert_eq!(
+        ask(&mut sender, "GET", &path, b"").await.0,
+        StatusCode::OK
+    );
+}

@@ -140,6 +140,8 @@ struct FrontArgs {
     max_connections: Option<String>,
     #[arg(long, value_name = "DURATION", help = about("--drain-timeout"))]
     drain_timeout: Option<String>,
+    #[arg(long, value_name = "DURATION", help = about("--max-connection-age"))]
+    max_connection_age: Option<String>,
     #[arg(long, help = about("--title-case-headers"))]
     title_case_headers: bool,
     #[arg(long, help = about("--access-log"))]
@@ -158,6 +160,8 @@ struct FrontArgs {
     tls_cert: Option<String>,
     #[arg(long, value_name = "FILE", help = about("--tls-key"))]
     tls_key: Option<String>,
+    #[arg(long, value_name = "PORT", help = about("--tls-port"))]
+    tls_port: Option<String>,
     #[arg(long, value_name = "RATE", help = about("--limit-global"))]
     limit_global: Option<String>,
     #[arg(long, value_name = "RATE", help = about("--limit-per-address"))]
@@ -179,6 +183,7 @@ impl FrontArgs {
             ("--max-blob-size", self.max_blob_size.clone()),
             ("--max-connections", self.max_connections.clone()),
             ("--drain-timeout", self.drain_timeout.clone()),
+            ("--max-connection-age", self.max_connection_age.clone()),
             ("--title-case-headers", switch(self.title_case_headers)),
             ("--access-log", switch(self.access_log)),
             ("--trusted-proxy", list(&self.trusted_proxy)),
@@ -188,6 +193,7 @@ impl FrontArgs {
             ("--anonymous", self.anonymous.clone()),
             ("--tls-cert", self.tls_cert.clone()),
             ("--tls-key", self.tls_key.clone()),
+            ("--tls-port", self.tls_port.clone()),
             ("--limit-global", self.limit_global.clone()),
             ("--limit-per-address", self.limit_per_address.clone()),
             ("--limit-per-token", self.limit_per_token.clone()),

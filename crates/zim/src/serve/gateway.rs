@@ -13,7 +13,7 @@ use zimcache_ring::{Document, Member};
 use zimcache_types::{Namespace, SystemClock};
 
 use super::{
-    access, figures, files, links, listen, pid_file::PidFile, predecessor::outlive, prepare,
+    access, figures, files, keeper, links, listen, pid_file::PidFile, predecessor::outlive, prepare,
     ring::RingSource, serve, start_log, start_runtime,
 };
 use crate::{
@@ -36,10 +36,12 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
     }
     let ring = source.read()?;
     let bound = outlive(|| listen::bind(&config))?;
+    let keeper = listen::keeper(&config)?;
     let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let served = runtime.block_on(async {
         let found = describe(&ring, &source);
+        links::watch(&config.cluster, &settings);
         let cluster = cluster(&config, ring, source, settings)?;
         let stores = Stores {
             blobs: cluster.blobs(),
@@ -50,6 +52,11 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
         cluster.status(true).await;
         let gateway = Gateway::new(config.gateway.clone(), stores);
         figures::show_cluster(gateway.registry(), cluster);
+        if let Some(listener) = keeper {
+            let at = listener.local_addr().map_err(Error::Runtime)?;
+            keeper::of_gateway(listener, &gateway)?;
+            output::print(&format!("health and metrics on http://{at}\n"))?;
+        }
         serve(&config, origin, tls, bound, gateway, &found).await
     });
     runtime.shutdown_background();

@@ -1,15 +1,16 @@
-//! A node's page for those who run the system, on a port of its own: health, readiness, metrics, how it stands.
+//! The page of a node or a gateway for those who run the system, on a port of its own: health, readiness, metrics, how
+//! it stands.
 //!
 //! | path | methods | answer |
 //! | --- | --- | --- |
 //! | `/health` | GET | 200 while the process answers |
-//! | `/ready` | GET | 200 when the node knows all that it missed, else 503 |
+//! | `/ready` | GET | 200 when the node knows all that it missed, or the gateway takes requests; else 503 and why |
 //! | `/metrics` | GET | Prometheus' text format |
-//! | `/admin/v1/status` | GET | what the node holds and waits for, in JSON |
+//! | `/admin/v1/status` | GET | what the node holds and waits for, in JSON; nodes alone |
 //!
 //! Nobody is asked who he is: the port is for the inside of a cluster. Not here: changing anything.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{future::Future, net::TcpListener, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -20,7 +21,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use zimcache_gateway::register_store;
+use zimcache_gateway::{Gateway, register_store};
 use zimcache_link::{Peer, Status, StatusQuestion};
 use zimcache_member::Member;
 use zimcache_store::StoreAdmin;
@@ -29,14 +30,11 @@ use zimcache_telemetry::{metrics::Registry, task};
 use super::member::Seat;
 use crate::error::{Error, Result};
 
-#[derive(Debug, Clone)]
-struct Keeper {
-    member: Member,
-    registry: Registry,
-}
+/// Why the process is not ready; `None` when it is.
+type Why = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
-/// Answers on this address until `stopped` says so. Call it on the runtime.
-pub(super) fn start(
+/// A node's page, until `stopped` says so. Call it on the runtime.
+pub(super) fn of_node(
     listener: TcpListener,
     seat: &Seat,
     admin: Arc<dyn StoreAdmin>,
@@ -46,17 +44,48 @@ pub(super) fn start(
     register_store(&registry, admin);
     seat.show(&registry);
     let member = seat.member.clone();
-    let pages = Router::new()
+    let status = Router::new()
+        .route("/admin/v1/status", get(status))
+        .with_state(member.clone());
+    let why: Why = Arc::new(move || member.standing().catching_up.then_some("catching up\n"));
+    let stop = async move {
+        stopped.wait_for(|stopped| *stopped).await.ok();
+    };
+    start(listener, pages(registry, why).merge(status), stop)
+}
+
+/// A gateway's page, until the process ends. Call it on the runtime.
+pub(super) fn of_gateway(listener: TcpListener, gateway: &Gateway) -> Result<()> {
+    let (registry, gateway) = (gateway.registry().clone(), gateway.clone());
+    let why: Why = Arc::new(move || gateway.is_draining().then_some("stopping\n"));
+    start(listener, pages(registry, why), std::future::pending())
+}
+
+/// What nodes and gateways have in common.
+fn pages(registry: Registry, why: Why) -> Router {
+    let ready = move || {
+        let why = why();
+        async move {
+            match why {
+                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+                None => (StatusCode::OK, "ready\n"),
+            }
+        }
+    };
+    Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/admin/v1/status", get(status))
-        .with_state(Keeper { member, registry });
+        .with_state(registry)
+}
+
+fn start(
+    listener: TcpListener,
+    pages: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
     task::spawn("keeper", async move {
-        let stop = async move {
-            stopped.wait_for(|stopped| *stopped).await.ok();
-        };
         let served = axum::serve(listener, pages).with_graceful_shutdown(stop);
         if let Err(error) = served.await {
             tracing::error!(%error, "the page for those who run the system has ended");
@@ -69,24 +98,17 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-async fn ready(State(keeper): State<Keeper>) -> (StatusCode, &'static str) {
-    if keeper.member.standing().catching_up {
-        return (StatusCode::SERVICE_UNAVAILABLE, "catching up\n");
-    }
-    (StatusCode::OK, "ready\n")
-}
-
-async fn metrics(State(keeper): State<Keeper>) -> impl IntoResponse {
+async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (text, keeper.registry.render())
+    (text, registry.render())
 }
 
-async fn status(State(keeper): State<Keeper>) -> Response {
+async fn status(State(member): State<Member>) -> Response {
     let question = StatusQuestion {
         with_figures: true,
         ..StatusQuestion::default()
     };
-    match keeper.member.status(question).await {
+    match member.status(question).await {
         Ok(status) => Json(document(&status)).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }

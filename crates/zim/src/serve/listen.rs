@@ -1,6 +1,6 @@
 //! Takes the addresses to listen on, before the store is opened: a busy port is told at once.
 //!
-//! Invariants: all TCP listeners share one port; addresses that were given are all taken or none; a Unix socket file
+//! Invariants: all TCP listeners share one port, and those of TLS another where it has its own; addresses that were given are all taken or none; a Unix socket file
 //! is replaced only when nobody listens on it, and removed again when its guard goes.
 
 use std::{
@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use zimcache_config::ServeConfig;
 use zimcache_gateway::{Listener, Tls};
 
+use super::predecessor::outlive;
 use crate::error::{Error, Result};
 
 /// Connections the kernel may hold until they are accepted.
@@ -26,6 +27,8 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) tcp: Vec<TcpListener>,
+    /// Those that speak TLS beside others in clear.
+    pub(super) tls: Vec<TcpListener>,
     pub(super) unix: Option<BoundUnix>,
     /// Where the TCP listeners are.
     pub(super) addresses: Vec<SocketAddr>,
@@ -44,16 +47,18 @@ impl Bound {
         self,
         tls: Option<Tls>,
     ) -> Result<(Vec<Listener>, Option<SocketFile>)> {
-        let tcp = self.tcp.into_iter().map(tokio::net::TcpListener::from_std);
-        let tcp = tcp.map(|listener| {
-            listener.map(|listener| match tls.clone() {
-                Some(tls) => Listener::Tls(listener, tls),
+        let on_port = tls.as_ref().filter(|_| self.tls.is_empty());
+        let tcp = self.tcp.into_iter().map(|listener| (listener, on_port));
+        let tls = self.tls.into_iter().map(|listener| (listener, tls.as_ref()));
+        let all = tcp.chain(tls).map(|(listener, tls)| {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            Ok(match tls {
+                Some(tls) => Listener::Tls(listener, tls.clone()),
                 None => Listener::Tcp(listener),
             })
         });
-        let mut listeners = tcp
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(Error::Runtime)?;
+        let all: io::Result<Vec<_>> = all.collect();
+        let mut listeners = all.map_err(Error::Runtime)?;
         let Some(BoundUnix { listener, file }) = self.unix else {
             return Ok((listeners, None));
         };
@@ -82,14 +87,17 @@ impl Drop for SocketFile {
 
 /// Takes all addresses.
 pub(super) fn bind(config: &ServeConfig) -> Result<Bound> {
-    let tcp = match &config.bind {
-        Some(addresses) => bind_given(addresses, config.port)?,
-        None => bind_loopback(config.port)?,
+    let take = |port| match &config.bind {
+        Some(addresses) => bind_given(addresses, port),
+        None => bind_loopback(port),
     };
+    let tcp = take(config.port)?;
+    let tls = config.tls.port.map(take).transpose()?.unwrap_or_default();
     let addresses: io::Result<_> = tcp.iter().map(TcpListener::local_addr).collect();
     let unix = config.unix_socket.as_deref().map(bind_unix).transpose()?;
     Ok(Bound {
         tcp,
+        tls,
         unix,
         addresses: addresses.map_err(Error::Runtime)?,
     })
@@ -119,6 +127,12 @@ fn bind_loopback(port: u16) -> Result<Vec<TcpListener>> {
         Err(error @ Error::PortInUse(_)) if port != 0 => Err(error),
         Err(_) => Ok(vec![first]),
     }
+}
+
+/// The address of the page for those who run the system, where there is to be one.
+pub(super) fn keeper(config: &ServeConfig) -> Result<Option<TcpListener>> {
+    let at = config.cluster.admin;
+    at.map(|at| outlive(|| listen(at, true))).transpose()
 }
 
 /// One address.

@@ -22,7 +22,7 @@ mod reload;
 pub(crate) mod ring;
 mod stop;
 
-use std::{num::NonZero, path::Path, process::ExitCode, thread};
+use std::{net::TcpListener, num::NonZero, path::Path, process::ExitCode, thread};
 
 use tokio::runtime::{self, Runtime};
 use zimcache_config::{Environment, LogConfig, LogFormat, ServeConfig};
@@ -163,14 +163,18 @@ async fn serve(
         unix_socket: config.unix_socket.as_deref(),
         found,
         access: announce::Access {
-            tls: tls.is_some(),
+            tls: tls.is_some() && bound.tls.is_empty(),
             configured,
             anonymous: access::anonymous(&config.auth, local_only),
             local_only,
         },
     };
+    let own_port = bound.tls.first().map(TcpListener::local_addr);
     let (listeners, socket_file) = bound.into_listeners(tls)?;
     output::print(&start.text())?;
+    if let Some(at) = own_port.transpose().map_err(Error::Runtime)? {
+        output::print(&format!("listening on https://{at}\n"))?;
+    }
     for warning in start.access.warnings() {
         output::tell(&warning);
     }

@@ -47,11 +47,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     let listen = listen.ok_or(Error::NodeSetting("no address is known: give --listen"))?;
     let bound = Bound {
         peers: outlive(|| listen::listen(listen, true))?,
-        keeper: config
-            .cluster
-            .admin
-            .map(|at| outlive(|| listen::listen(at, true)))
-            .transpose()?,
+        keeper: listen::keeper(&config)?,
     };
     let is_new = !local::holds_store(storage);
     let node = outlive(|| open_node(storage, &config.store))?;
@@ -59,6 +55,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     output::print(&announce::found(storage, &config, &node.report(), is_new))?;
     let served = runtime.block_on(async {
+        links::watch(&config.cluster, &settings);
         let connect = settings.clone();
         let peers: Peers = Arc::new(move |address: &str| -> Arc<dyn Peer> {
             Arc::new(Remote::new(address, &connect))
@@ -93,7 +90,7 @@ async fn serve(
     let address = listener.local_addr().map_err(Error::Runtime)?;
     if let Some(listener) = bound.keeper {
         let at = listener.local_addr().map_err(Error::Runtime)?;
-        keeper::start(listener, &seat, node.admin(), ended)?;
+        keeper::of_node(listener, &seat, node.admin(), ended)?;
         output::print(&format!("health and metrics on http://{at}\n"))?;
     }
     output::print(&listening(config, &settings, address))?;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the configuration came from, to read it again.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub(super) struct Reload {
 }
 
 /// What shows that a file is another one than before: modified, length, inode.
-type Print = Option<(i64, i64, u64, u64)>;
+pub(super) type Print = Option<(i64, i64, u64, u64)>;
 
 impl Reload {
     /// Puts in force what holds when the server begins to answer; tells whether any credential is known.
@@ -160,7 +160,7 @@ fn changed(files: &[PathBuf], before: &[Print], after: &[Print]) -> String {
     names.join(", ")
 }
 
-fn prints(files: &[PathBuf]) -> Vec<Print> {
+pub(super) fn prints(files: &[PathBuf]) -> Vec<Print> {
     let print = |path: &PathBuf| {
         let found = fs::metadata(path).ok()?;
         Some((found.mtime(), found.mtime_nsec(), found.len(), found.ino()))

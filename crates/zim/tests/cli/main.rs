@@ -11,6 +11,7 @@ mod access;
 mod client;
 mod deploy;
 mod look_after;
+mod mutual_tls;
 mod objects;
 mod process;
 mod seeds;
