@@ -53,6 +53,16 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* Labels of a component's pods: nothing that changes with the chart, or every upgrade would restart them. */}}
+{{- define "zimcache.podLabels" -}}
+{{- $root := index . 0 -}}
+{{ include "zimcache.selectorLabels" . }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- with $root.Values.global.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* Metadata from labels on: dict of root, component, and optional labels and annotations. */}}
 {{- define "zimcache.meta" -}}
 labels:

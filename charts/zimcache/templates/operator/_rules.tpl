@@ -25,6 +25,10 @@ patch, no update; it deletes only what a spec no longer asks for.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
+# The schedule of spec.gc.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
@@ -53,10 +57,9 @@ patch, no update; it deletes only what a spec no longer asks for.
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
   verbs: [get]
-{{- if .Values.crds.manage }}
+# Its own definition.
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
   resourceNames: [zimcaches.zimcache.dev]
-  verbs: [get, patch]
-{{- end }}
+  verbs: {{ ternary "[get, list, watch, create, patch]" "[get, list, watch]" .Values.crds.manage }}
 {{- end -}}
