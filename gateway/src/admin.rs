@@ -160,6 +160,7 @@ async fn gc(call: Call<'_>) -> Result<Response<Body>> {
     };
     require_admin(&call, &principal, options.namespace.as_ref())?;
     let report = call.shared.admin.gc(options).await?;
+    call.shared.metrics.collections.done(&report);
     Ok(respond::json(&report))
 }
 

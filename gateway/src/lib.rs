@@ -133,7 +133,12 @@ pub(crate) struct Shared {
 impl Gateway {
     /// A gateway over these stores. Everybody may do everything until [`Gateway::set_policy`].
     pub fn new(config: GatewayConfig, stores: Stores) -> Gateway {
-        let metrics = Metrics::new(Registry::new(), Arc::clone(&stores.admin));
+        Gateway::with_registry(config, stores, Registry::new())
+    }
+
+    /// The same; its metrics page shows what is in this registry, too.
+    pub fn with_registry(config: GatewayConfig, stores: Stores, registry: Registry) -> Gateway {
+        let metrics = Metrics::new(registry, Arc::clone(&stores.admin));
         let cache = Cache::new(
             stores.blobs,
             Arc::clone(&stores.entries),
@@ -175,6 +180,11 @@ impl Gateway {
     /// Where figures are registered that the metrics page is to show too.
     pub fn registry(&self) -> &Registry {
         self.0.metrics.registry()
+    }
+
+    /// The metrics page, for another port than that of the clients.
+    pub fn metrics(&self) -> String {
+        self.0.metrics.page()
     }
 
     /// The store's keeper side.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use zimcache_store::StoreAdmin;
+use zimcache_store::{GcReport, StoreAdmin};
 use zimcache_telemetry::metrics::{Counter, Gauge, LatencyHistogram, Registry};
 use zimcache_types::Namespace;
 
@@ -116,6 +116,7 @@ struct PerVerb {
 #[derive(Debug)]
 struct PerDialect {
     verbs: [PerVerb; Verb::ALL.len()],
+    limited: Counter,
     hits: Counter,
     misses: Counter,
     served_bytes: Counter,
@@ -167,6 +168,47 @@ pub(crate) struct Metrics {
     dialects: Vec<PerDialect>,
     pub(crate) traffic: Traffic,
     pub(crate) connections: Gauge,
+    pub(crate) collections: Collections,
+}
+
+/// Garbage collections that somebody asked for. What a store evicts by itself is among its own figures.
+#[derive(Debug)]
+pub(crate) struct Collections {
+    runs: Counter,
+    freed_bytes: Counter,
+    removed: Counter,
+}
+
+impl Collections {
+    fn new(registry: &Registry) -> Collections {
+        let counter = |name, help| registry.counter(name, help, &[]);
+        Collections {
+            runs: counter(
+                "zimcache_gc_runs_total",
+                "Garbage collections that were asked for and are done.",
+            ),
+            freed_bytes: counter(
+                "zimcache_gc_freed_bytes_total",
+                "Bytes that they gave back: evicted, too old, or dead already.",
+            ),
+            removed: counter(
+                "zimcache_gc_removed_records_total",
+                "Records that they evicted or removed for their age.",
+            ),
+        }
+    }
+
+    /// One is done.
+    pub(crate) fn done(&self, report: &GcReport) {
+        if report.dry_run {
+            return;
+        }
+        self.runs.inc();
+        let freed = report.evicted_bytes + report.expired_bytes + report.compacted_bytes;
+        self.freed_bytes.inc_by(freed);
+        let removed = report.evicted_records + report.expired_records;
+        self.removed.inc_by(removed);
+    }
 }
 
 /// Sums over all dialects.
@@ -207,6 +249,7 @@ impl Metrics {
                 .collect(),
             traffic,
             connections: open,
+            collections: Collections::new(&registry),
             registry,
             admin,
             shared_limits: OnceLock::new(),
@@ -221,6 +264,9 @@ impl Metrics {
         let outcome = Outcome::of(ended.status);
         per_verb.requests[outcome as usize].inc();
         per_verb.latency.observe(ended.took.as_secs_f64());
+        if ended.status == Some(StatusCode::TOO_MANY_REQUESTS) {
+            dialect.limited.inc();
+        }
         let Some(namespace) = ended.namespace.filter(|_| ended.dialect.is_cache()) else {
             return;
         };
@@ -265,6 +311,11 @@ impl PerDialect {
         let label = ("dialect", dialect.as_str());
         PerDialect {
             verbs: Verb::ALL.map(|verb| PerVerb::new(registry, dialect, verb)),
+            limited: registry.counter(
+                "zimcache_rate_limited_requests_total",
+                "Requests refused because of a rate limit.",
+                &[label],
+            ),
             hits: registry.counter(
                 "zimcache_hits_total",
                 "GET requests that found something.",
@@ -394,6 +445,7 @@ mod tests {
         for line in [
             "zimcache_requests_total{dialect=\"bazel_http\",method=\"get\",status=\"2xx\"} 3",
             "zimcache_served_bytes_total{dialect=\"bazel_http\"} 100",
+            "zimcache_namespace_requests_total{namespace=\"default\"} 5",
             "zimcache_namespace_hits_total{namespace=\"default\"} 1",
             "zimcache_namespace_stored_bytes_total{namespace=\"default\"} 7",
         ] {

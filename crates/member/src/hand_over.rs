@@ -88,6 +88,8 @@ impl Inner {
             .map(|copy| copy.record.size_bytes * copy.targets.len() as u64);
         self.throttle.take(bytes.sum()).await;
         self.copy(ring, &mut copies).await;
+        let taken = copies.iter().map(|copy| copy.holders.len());
+        self.counters.handed_over(taken.sum());
         copies.iter().all(Copy::is_done)
     }
 

@@ -88,6 +88,7 @@ impl Inner {
             hint: true,
         };
         self.parts.replica.settle(&settled, hint).await?;
+        self.counters.hints_delivered(settled.len());
         for other in self.others.lock().values_mut() {
             for name in &settled {
                 other.delivered.remove(name);

@@ -10,6 +10,7 @@
 mod catching_up;
 mod copies;
 mod deletions;
+mod figures;
 mod hand_over;
 mod hints;
 mod local;
@@ -23,6 +24,7 @@ mod throttle;
 mod tier;
 mod values;
 
+pub use figures::Figures;
 pub use member::{Member, Parts, Peers, Settings, Workers};
 pub use notes::{Notes, NotesError, Paper};
 pub use rings::{Rings, point};

@@ -21,7 +21,9 @@ use zimcache_store::{BlobStore, EntryStore, RecordKey, Replica, StoreAdmin, Vers
 use zimcache_telemetry::task;
 use zimcache_types::Clock;
 
-use crate::{DurableTier, Notes, Rings, deletions::Deletions, throttle::Throttle};
+use crate::{
+    DurableTier, Figures, Notes, Rings, deletions::Deletions, figures::Counters, throttle::Throttle,
+};
 
 /// Gives the peer at an address.
 pub type Peers = Arc<dyn Fn(&str) -> Arc<dyn Peer> + Send + Sync>;
@@ -86,6 +88,7 @@ pub(crate) struct Inner {
     pub(crate) parts: Parts,
     pub(crate) throttle: Throttle,
     pub(crate) deletions: Deletions,
+    pub(crate) counters: Counters,
     pub(crate) pulls: Semaphore,
     pub(crate) catching_up: AtomicBool,
     pub(crate) draining: AtomicBool,
@@ -152,6 +155,7 @@ impl Member {
         Member(Arc::new(Inner {
             throttle: Throttle::new(parts.settings.hand_over_bytes_per_second),
             deletions: Deletions::default(),
+            counters: Counters::default(),
             pulls: Semaphore::new(parts.settings.pulls.max(1)),
             catching_up: AtomicBool::new(true),
             draining: AtomicBool::new(false),
@@ -163,6 +167,23 @@ impl Member {
             known: Mutex::default(),
             parts,
         }))
+    }
+
+    /// What it did so far.
+    pub fn figures(&self) -> Figures {
+        self.0.counters.read()
+    }
+
+    /// Members that are being given what they own, because their disk is a new one.
+    pub fn refilling(&self) -> u64 {
+        let others = self.0.others.lock();
+        let refills = others.values().filter_map(|other| other.refill.as_ref());
+        refills.filter(|task| !task.is_finished()).count() as u64
+    }
+
+    /// The ring that it follows; `None` before there is one.
+    pub fn ring(&self) -> Option<Ring> {
+        self.0.parts.rings.get()
     }
 
     /// Starts what it does of its own accord.

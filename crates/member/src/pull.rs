@@ -28,6 +28,7 @@ impl Inner {
                 let pulled = self.pull_one(source, pull, &key).await;
                 pulled.unwrap_or_else(|error| {
                     tracing::debug!(%error, from = &*pull.from, "a record cannot be fetched");
+                    self.counters.copy_failed();
                     false
                 })
             }
@@ -81,6 +82,7 @@ impl Inner {
             hint: pull.pins.hint,
         };
         self.store(key, head, total_bytes, body, pins).await?;
+        self.counters.copied(total_bytes);
         self.is_kept(key, began).await
     }
 

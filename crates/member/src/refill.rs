@@ -89,6 +89,8 @@ impl Inner {
             let bytes = copies.iter().map(|copy| copy.record.size_bytes).sum();
             self.throttle.take(bytes).await;
             self.copy(ring, &mut copies).await;
+            let taken = copies.iter().map(|copy| copy.holders.len());
+            self.counters.refilled(taken.sum());
             if !copies.iter().all(Copy::is_done) {
                 return Ok(false);
             }

@@ -5,4 +5,5 @@
 
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod task;

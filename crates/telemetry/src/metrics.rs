@@ -1,7 +1,7 @@
 //! The Prometheus registry: what may be registered, and the text page.
 //!
 //! Handles are resolved once, at start-up: a hot path adds to plain atomics and hashes no label. Names start with
-//! `zimcache_`; label values are literals of closed enums. A name that breaks the rules or is registered twice is a
+//! `zimcache_`, but for `process_…`, which every program has; label values are literals of closed enums. A name that breaks the rules or is registered twice is a
 //! defect: it is logged and left off the page, and its handle still counts.
 
 use std::collections::HashMap;
@@ -11,6 +11,8 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
+
+use crate::process::Process;
 
 /// What every name starts with.
 pub const PREFIX: &str = "zimcache_";
@@ -107,6 +109,17 @@ impl Registry {
         };
         if let Err(error) = self.0.register(Box::new(source)) {
             tracing::error!(%error, "figures are left off the metrics page");
+        }
+    }
+
+    /// What this process is, and what it takes of its machine: `process_…` as every Prometheus client has it.
+    pub fn process(&self, role: &'static str, version: &'static str) {
+        let labels = [("role", role), ("version", version)];
+        self.gauge("zimcache_build_info", "Always 1.", &labels)
+            .set(1);
+        let registered = Process::new().and_then(|process| self.0.register(Box::new(process)));
+        if let Err(error) = registered {
+            tracing::error!(%error, "the process is left off the metrics page");
         }
     }
 
@@ -232,6 +245,16 @@ mod tests {
         histogram.observe(99.0);
         let buckets = buckets(&histogram);
         assert!(buckets.contains(&(0.002_5, 0)) && buckets.contains(&(10.0, 1)));
+    }
+
+    #[test]
+    fn a_process_tells_what_it_is_and_what_it_takes() {
+        let registry = Registry::new();
+        registry.process("node", "1.2.3");
+        let page = registry.render();
+        let built = "zimcache_build_info{role=\"node\",version=\"1.2.3\"} 1";
+        assert!(page.contains(built), "{page}");
+        assert!(page.contains("process_resident_memory_bytes "), "{page}");
     }
 
     #[test]

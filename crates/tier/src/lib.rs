@@ -28,7 +28,7 @@ mod upload;
 
 pub use bucket::{Bucket, Object, Stat};
 pub use error::{Error, Result};
-pub use figures::{Figures, Operation, Requests};
+pub use figures::{Figures, Operation, Outcome, Requests};
 pub use fill::{Fill, Filled, Fills};
 pub use owners::{Owners, SoleOwner};
 pub use presence::{Known, Presence};

@@ -210,7 +210,13 @@ impl Tier {
     /// # Errors
     /// As [`Bucket::sweep`].
     pub async fn sweep(&self, options: SweepOptions) -> Result<SweepReport> {
-        self.bucket.sweep(options).await
+        let swept = self.bucket.sweep(options).await?;
+        if !options.dry_run {
+            self.figures.add_sweeps(1);
+            self.figures.add_swept(swept.removed);
+            self.figures.add_swept_bytes(swept.removed_bytes);
+        }
+        Ok(swept)
     }
 
     /// Uploads everything, for at most so long. See [`Uploader::drain`].

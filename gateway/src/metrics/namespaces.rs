@@ -85,13 +85,27 @@ impl Sub for Counts {
 /// Counters that only grow, and how often they were used of late.
 #[derive(Debug, Default)]
 struct Tally {
+    requests: AtomicU64,
     counters: [AtomicU64; 4],
     recent: AtomicU64,
 }
 
 impl Tally {
+    /// A request ended.
     fn add(&self, counts: Counts) {
         self.recent.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.count(counts);
+    }
+
+    /// Takes over what another one counted.
+    fn absorb(&self, other: &Tally) {
+        let requests = other.requests.load(Ordering::Relaxed);
+        self.requests.fetch_add(requests, Ordering::Relaxed);
+        self.count(other.counts());
+    }
+
+    fn count(&self, counts: Counts) {
         for (counter, count) in self.counters.iter().zip(counts.each()) {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
@@ -192,7 +206,7 @@ impl Namespaces {
         }
         let mut changed = Named::clone(&named);
         if let Some(tally) = changed.remove(&weakest) {
-            self.other.add(tally.counts());
+            self.other.absorb(&tally);
         }
         self.watched.remove(&strongest);
         changed.insert(strongest, Arc::default());
@@ -201,19 +215,24 @@ impl Namespaces {
 
     /// What each namespace did so far, by name; the others together come last.
     pub(crate) fn read(&self) -> Vec<(String, Counts)> {
+        self.each(Tally::counts)
+    }
+
+    fn each<T>(&self, read: impl Fn(&Tally) -> T) -> Vec<(String, T)> {
         let named = self.named.load();
         let own = named.iter();
         let mut all: Vec<_> = own
-            .map(|(name, tally)| (name.as_str().to_owned(), tally.counts()))
+            .map(|(name, tally)| (name.as_str().to_owned(), read(tally)))
             .collect();
         all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        all.push((OTHER.to_owned(), self.other.counts()));
+        all.push((OTHER.to_owned(), read(&self.other)));
         all
     }
 
     /// Writes the figures onto the metrics page. No name of a namespace needs escaping.
     pub(super) fn write(&self, page: &mut String) {
-        const FAMILIES: [(&str, &str); 4] = [
+        const FAMILIES: [(&str, &str); 5] = [
+            ("requests_total", "Requests in this namespace that ended."),
             (
                 "hits_total",
                 "GET requests in this namespace that found something.",
@@ -231,12 +250,16 @@ impl Namespaces {
                 "Bytes of values taken into this namespace.",
             ),
         ];
-        let all = self.read();
+        let all = self.each(|tally| {
+            let [hits, misses, served, stored] = tally.counts().each();
+            let requests = tally.requests.load(Ordering::Relaxed);
+            [requests, hits, misses, served, stored]
+        });
         for (nth, (name, help)) in FAMILIES.into_iter().enumerate() {
             let name = format!("zimcache_namespace_{name}");
             writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter").ok();
             for (namespace, counts) in &all {
-                let count = counts.each()[nth];
+                let count = counts[nth];
                 writeln!(page, "{name}{{namespace=\"{namespace}\"}} {count}").ok();
             }
         }

@@ -20,6 +20,7 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     types::{BucketLocationConstraint, CreateBucketConfiguration},
 };
+use tokio::time::Instant;
 use zimcache_types::{Clock, Timestamp};
 
 pub(crate) use list::Listed;
@@ -29,7 +30,8 @@ pub(crate) use refusal::Refusal;
 pub(crate) use write::{Condition, Copied, sha256};
 
 use crate::{
-    BucketSettings, Operation, Requests, Result, jitter::Jitter, keys::Keys, outage::Outage,
+    BucketSettings, Operation, Outcome, Requests, Result, jitter::Jitter, keys::Keys,
+    outage::Outage,
 };
 
 /// Attempts at a request that may be repeated.
@@ -222,6 +224,7 @@ impl Bucket {
             return Err(Refusal::Held);
         };
         self.shared.requests.add(call.operation);
+        let began = Instant::now();
         let limit = self.shared.settings.request_timeout
             + Duration::from_secs(call.body_bytes / BYTES_PER_SECOND);
         let answer = tokio::time::timeout(limit, Box::pin(request)).await;
@@ -230,9 +233,13 @@ impl Bucket {
             Ok(Err(error)) => Err(Refusal::of(&error)),
             Err(_) => Err(Refusal::Unreachable("no answer in time".into())),
         };
+        let outcome = answer
+            .as_ref()
+            .map_or_else(Refusal::outcome, |_| Outcome::Done);
+        let requests = &self.shared.requests;
+        requests.ended(call.operation, outcome, began.elapsed());
         match &answer {
             Err(refusal) if !refusal.is_answer() => {
-                self.shared.requests.add_failed();
                 tracing::debug!(?refusal, operation = call.operation.as_str(), "no answer");
                 let says_nothing = call.conditional && matches!(refusal, Refusal::Broken(_));
                 if !says_nothing {

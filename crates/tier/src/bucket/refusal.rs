@@ -5,7 +5,7 @@ use aws_sdk_s3::{
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
 };
 
-use crate::{Error, Operation};
+use crate::{Error, Operation, Outcome};
 
 /// Why a request did not do what it was for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,15 @@ impl Refusal {
     /// Whether the server gave an answer.
     pub(crate) fn is_answer(&self) -> bool {
         !matches!(self, Refusal::Broken(_) | Refusal::Unreachable(_))
+    }
+
+    /// The same for the figures.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Refusal::Absent | Refusal::NoBucket => Outcome::Absent,
+            answer if answer.is_answer() => Outcome::Refused,
+            _ => Outcome::Failed,
+        }
     }
 
     pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Refusal

@@ -73,6 +73,7 @@ impl Shared {
     }
 
     async fn upload(&self, key: &RecordKey) -> Result<Uploaded> {
+        let _running = self.ship.figures.uploading();
         let uploaded = Box::pin(self.ship.upload(key, Reason::Dirty)).await?;
         if let Uploaded::Yes(_) = uploaded {
             self.presence.insert(key);

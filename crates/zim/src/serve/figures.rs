@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use zimcache_cluster::Cluster;
-use zimcache_link::Status;
 use zimcache_member::Member;
+use zimcache_ring::Ring;
 use zimcache_telemetry::metrics::{Figure, Kind, Registry};
-use zimcache_tier::{Operation, Tier};
+use zimcache_tier::Tier;
 
 const fn gauge(name: &'static str, help: &'static str) -> Figure {
     Figure {
@@ -26,8 +26,32 @@ const fn counter(name: &'static str, help: &'static str) -> Figure {
     }
 }
 
-const OF_NODE: &[Figure] = &[
+const OF_RING: &[Figure] = &[
     gauge("zimcache_ring_epoch", "Epoch of the ring that is followed."),
+    gauge("zimcache_ring_members", "Nodes of all open placements."),
+    gauge(
+        "zimcache_ring_placements",
+        "Open placements: 2 while a change of the ring is under way.",
+    ),
+    gauge(
+        "zimcache_ring_replicas",
+        "Copies that are wanted of everything.",
+    ),
+];
+
+fn of_ring(ring: Option<&Ring>) -> Vec<u64> {
+    let Some(ring) = ring.map(Ring::document) else {
+        return vec![0; OF_RING.len()];
+    };
+    vec![
+        ring.epoch(),
+        ring.members().count() as u64,
+        1 + u64::from(ring.previous().is_some()),
+        u64::from(ring.replicas()),
+    ]
+}
+
+const OF_NODE: &[Figure] = &[
     gauge(
         "zimcache_ring_synced_epoch",
         "Epoch of the last placement for which everything was handed to its owners.",
@@ -54,11 +78,36 @@ const OF_NODE: &[Figure] = &[
         "zimcache_node_calls",
         "Calls of gateways and nodes under way.",
     ),
+    gauge(
+        "zimcache_replication_refills",
+        "Members with a new disk that are being given what they own.",
+    ),
+    counter(
+        "zimcache_replication_copied_records_total",
+        "Records fetched from other nodes.",
+    ),
+    counter("zimcache_replication_copied_bytes_total", "Bytes of them."),
+    counter(
+        "zimcache_replication_copy_failures_total",
+        "Records that could not be fetched; they are asked for again.",
+    ),
+    counter(
+        "zimcache_replication_hints_delivered_total",
+        "Hinted records that every owner holds now.",
+    ),
+    counter(
+        "zimcache_replication_handed_over_total",
+        "Copies that new owners took at ring changes.",
+    ),
+    counter(
+        "zimcache_replication_refilled_total",
+        "Copies that members with a new disk took.",
+    ),
 ];
 
-fn of_node(status: &Status) -> Vec<u64> {
+fn of_node(member: &Member) -> Vec<u64> {
+    let (status, figures) = (member.standing(), member.figures());
     vec![
-        status.epoch,
         status.synced_epoch,
         u64::from(status.catching_up),
         u64::from(status.draining),
@@ -67,16 +116,24 @@ fn of_node(status: &Status) -> Vec<u64> {
         status.pinned.hints,
         status.pinned.hint_bytes,
         status.in_flight,
+        member.refilling(),
+        figures.copied,
+        figures.copied_bytes,
+        figures.copies_failed,
+        figures.hints_delivered,
+        figures.handed_over,
+        figures.refilled,
     ]
 }
 
 /// Shows how a node stands.
 pub(super) fn show_node(registry: &Registry, member: Member) {
-    registry.figures(OF_NODE, move || of_node(&member.standing()));
+    let follower = member.clone();
+    registry.figures(OF_RING, move || of_ring(follower.ring().as_ref()));
+    registry.figures(OF_NODE, move || of_node(&member));
 }
 
 const OF_CLUSTER: &[Figure] = &[
-    gauge("zimcache_ring_epoch", "Epoch of the ring that is followed."),
     gauge("zimcache_cluster_nodes", "Nodes in the ring."),
     gauge(
         "zimcache_cluster_nodes_unreachable",
@@ -121,7 +178,6 @@ fn of_cluster(cluster: &Cluster) -> Vec<u64> {
     let report = cluster.admin().cluster().unwrap_or_default();
     let unreachable = report.members.iter().filter(|member| !member.reachable);
     vec![
-        report.epoch,
         report.members.len() as u64,
         unreachable.count() as u64,
         figures.unproven_misses,
@@ -137,22 +193,13 @@ fn of_cluster(cluster: &Cluster) -> Vec<u64> {
 
 /// Shows what a gateway sees of its cluster.
 pub(super) fn show_cluster(registry: &Registry, cluster: Cluster) {
+    let follower = cluster.clone();
+    registry.figures(OF_RING, move || of_ring(Some(&follower.ring())));
     registry.figures(OF_CLUSTER, move || of_cluster(&cluster));
 }
 
 const OF_TIER: &[Figure] = &[
     gauge("zimcache_s3_reachable", "1 while the bucket answers."),
-    counter(
-        "zimcache_s3_reads_total",
-        "Requests for an object or a part of it.",
-    ),
-    counter("zimcache_s3_heads_total", "Questions about an object."),
-    counter(
-        "zimcache_s3_writes_total",
-        "Objects written at once, copied, or written in parts (each request counts).",
-    ),
-    counter("zimcache_s3_deletes_total", "Removals of an object."),
-    counter("zimcache_s3_lists_total", "Listings."),
     counter(
         "zimcache_s3_failed_total",
         "Requests without an answer, or with one that says that the server cannot now.",
@@ -185,18 +232,19 @@ const OF_TIER: &[Figure] = &[
         "zimcache_s3_refreshes_total",
         "Objects whose life was prolonged.",
     ),
+    gauge("zimcache_s3_uploads_running", "Uploads under way."),
+    counter(
+        "zimcache_s3_sweeps_total",
+        "Sweeps that removed from the bucket what nobody used for its whole life.",
+    ),
+    counter("zimcache_s3_swept_total", "Objects that sweeps removed."),
+    counter("zimcache_s3_swept_bytes_total", "Bytes of them."),
 ];
 
 fn of_tier(tier: &Tier) -> Vec<u64> {
     let (requests, figures) = (tier.bucket().requests(), tier.figures());
-    let sent = |operations: &[Operation]| operations.iter().map(|it| requests.of(*it)).sum();
     vec![
         u64::from(tier.bucket().is_reachable()),
-        sent(&[Operation::Get]),
-        sent(&[Operation::Head]),
-        sent(&[Operation::Put, Operation::Copy, Operation::Multipart]),
-        sent(&[Operation::Delete]),
-        sent(&[Operation::List]),
         requests.failed(),
         requests.held_back(),
         figures.uploads(),
@@ -208,10 +256,15 @@ fn of_tier(tier: &Tier) -> Vec<u64> {
         figures.absent_for_free(),
         figures.corrupt(),
         figures.refreshes(),
+        figures.uploads_running(),
+        figures.sweeps(),
+        figures.swept(),
+        figures.swept_bytes(),
     ]
 }
 
 /// Shows what the durable tier did.
 pub(super) fn show_tier(registry: &Registry, tier: Arc<Tier>) {
+    tier.bucket().requests().show(registry);
     registry.figures(OF_TIER, move || of_tier(&tier));
 }

@@ -10,11 +10,18 @@ use zimcache_config::{ClusterConfig, Durability, ServeConfig, namespaces::ANY};
 use zimcache_gateway::{Gateway, Stores};
 use zimcache_link::{Remote, Settings};
 use zimcache_ring::{Document, Member};
+use zimcache_telemetry::metrics::Registry;
 use zimcache_types::{Namespace, SystemClock};
 
 use super::{
-    access, figures, files, keeper, links, listen, pid_file::PidFile, predecessor::outlive, prepare,
-    ring::RingSource, serve, start_log, start_runtime,
+    access,
+    calls::{Calls, Direction},
+    figures, files, keeper, links, listen,
+    pid_file::PidFile,
+    predecessor::outlive,
+    prepare,
+    ring::RingSource,
+    serve, start_log, start_runtime,
 };
 use crate::{
     args::{GatewayArgs, SettingArgs as _},
@@ -42,7 +49,10 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
     let served = runtime.block_on(async {
         let found = describe(&ring, &source);
         links::watch(&config.cluster, &settings);
-        let cluster = cluster(&config, ring, source, settings)?;
+        let registry = Registry::new();
+        registry.process("gateway", env!("CARGO_PKG_VERSION"));
+        let calls = Calls::new(&registry, Direction::Out);
+        let cluster = cluster(&config, (ring, source), settings, calls)?;
         let stores = Stores {
             blobs: cluster.blobs(),
             entries: cluster.entries(),
@@ -50,8 +60,8 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
         };
         // So that the first request knows who is there; a node that is away is waited for a second at most.
         cluster.status(true).await;
-        let gateway = Gateway::new(config.gateway.clone(), stores);
-        figures::show_cluster(gateway.registry(), cluster);
+        figures::show_cluster(&registry, cluster);
+        let gateway = Gateway::with_registry(config.gateway.clone(), stores, registry);
         if let Some(listener) = keeper {
             let at = listener.local_addr().map_err(Error::Runtime)?;
             keeper::of_gateway(listener, &gateway)?;
@@ -66,13 +76,13 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
 /// The nodes as one store, following the ring. Call it on the runtime.
 fn cluster(
     config: &ServeConfig,
-    ring: Document,
-    source: RingSource,
+    (ring, source): (Document, RingSource),
     settings: Settings,
+    calls: Calls,
 ) -> Result<Cluster> {
     let connect = move |member: &Member| -> Arc<dyn zimcache_link::Peer> {
         let address = member.address.as_deref().unwrap_or_default();
-        Arc::new(Remote::new(address, &settings))
+        calls.count(Arc::new(Remote::new(address, &settings)))
     };
     let (config, rings) = (of_settings(config), source.follow(ring));
     let seed = getrandom::u64().map_err(Error::NoRandomness)?;

@@ -21,48 +21,46 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use zimcache_gateway::{Gateway, register_store};
+use zimcache_gateway::Gateway;
 use zimcache_link::{Peer, Status, StatusQuestion};
 use zimcache_member::Member;
-use zimcache_store::StoreAdmin;
 use zimcache_telemetry::{metrics::Registry, task};
 
-use super::member::Seat;
 use crate::error::{Error, Result};
 
+/// The text of the metrics page.
+type Page = Arc<dyn Fn() -> String + Send + Sync>;
 /// Why the process is not ready; `None` when it is.
 type Why = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
 /// A node's page, until `stopped` says so. Call it on the runtime.
 pub(super) fn of_node(
     listener: TcpListener,
-    seat: &Seat,
-    admin: Arc<dyn StoreAdmin>,
+    member: Member,
+    registry: Registry,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let registry = Registry::new();
-    register_store(&registry, admin);
-    seat.show(&registry);
-    let member = seat.member.clone();
     let status = Router::new()
         .route("/admin/v1/status", get(status))
         .with_state(member.clone());
     let why: Why = Arc::new(move || member.standing().catching_up.then_some("catching up\n"));
+    let page: Page = Arc::new(move || registry.render());
     let stop = async move {
         stopped.wait_for(|stopped| *stopped).await.ok();
     };
-    start(listener, pages(registry, why).merge(status), stop)
+    start(listener, pages(page, why).merge(status), stop)
 }
 
 /// A gateway's page, until the process ends. Call it on the runtime.
 pub(super) fn of_gateway(listener: TcpListener, gateway: &Gateway) -> Result<()> {
-    let (registry, gateway) = (gateway.registry().clone(), gateway.clone());
+    let (shown, gateway) = (gateway.clone(), gateway.clone());
+    let page: Page = Arc::new(move || shown.metrics());
     let why: Why = Arc::new(move || gateway.is_draining().then_some("stopping\n"));
-    start(listener, pages(registry, why), std::future::pending())
+    start(listener, pages(page, why), std::future::pending())
 }
 
 /// What nodes and gateways have in common.
-fn pages(registry: Registry, why: Why) -> Router {
+fn pages(page: Page, why: Why) -> Router {
     let ready = move || {
         let why = why();
         async move {
@@ -76,7 +74,7 @@ fn pages(registry: Registry, why: Why) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(registry)
+        .with_state(page)
 }
 
 fn start(
@@ -98,9 +96,9 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
+async fn metrics(State(page): State<Page>) -> impl IntoResponse {
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (text, registry.render())
+    (text, page())
 }
 
 async fn status(State(member): State<Member>) -> Response {

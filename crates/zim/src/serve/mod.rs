@@ -7,6 +7,7 @@
 mod access;
 mod alone;
 mod announce;
+mod calls;
 mod durable;
 mod figures;
 mod files;
@@ -58,6 +59,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let served = runtime.block_on(async {
         let (stores, seat) = stores(&config, storage, &node).await?;
         let gateway = Gateway::new(config.gateway.clone(), stores);
+        gateway
+            .registry()
+            .process("server", env!("CARGO_PKG_VERSION"));
         if let Some(seat) = &seat {
             seat.show(gateway.registry());
         }

@@ -11,13 +11,22 @@ use std::{
 
 use tokio::sync::watch;
 use zimcache_config::ServeConfig;
+use zimcache_gateway::register_store;
 use zimcache_link::{self as link, Peer, Remote, Settings};
 use zimcache_member::Peers;
 use zimcache_node::Node;
+use zimcache_telemetry::metrics::Registry;
 
 use super::{
-    announce, keeper, links, listen, member::Seat, pid_file::PidFile, predecessor::outlive,
-    prepare, ring::RingSource, start_log, start_runtime, stop,
+    announce,
+    calls::{Calls, Direction},
+    keeper, links, listen,
+    member::Seat,
+    pid_file::PidFile,
+    predecessor::outlive,
+    prepare,
+    ring::RingSource,
+    start_log, start_runtime, stop,
 };
 use crate::{
     args::{NodeArgs, SettingArgs as _},
@@ -56,13 +65,15 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     output::print(&announce::found(storage, &config, &node.report(), is_new))?;
     let served = runtime.block_on(async {
         links::watch(&config.cluster, &settings);
-        let connect = settings.clone();
+        let registry = Registry::new();
+        registry.process("node", env!("CARGO_PKG_VERSION"));
+        let (connect, calls) = (settings.clone(), Calls::new(&registry, Direction::Out));
         let peers: Peers = Arc::new(move |address: &str| -> Arc<dyn Peer> {
-            Arc::new(Remote::new(address, &connect))
+            calls.count(Arc::new(Remote::new(address, &connect)))
         });
         let me = (id, source.follow(ring));
         let seat = Seat::take(&config, storage, &node, me, peers).await?;
-        serve(&config, bound, settings, seat, &node).await
+        serve(&config, bound, settings, seat, (&node, registry)).await
     });
     node.close();
     runtime.shutdown_background();
@@ -82,19 +93,22 @@ async fn serve(
     bound: Bound,
     settings: Settings,
     seat: Seat,
-    node: &Node,
+    (node, registry): (&Node, Registry),
 ) -> Result<()> {
+    let calls = Calls::new(&registry, Direction::In);
     let stopped = stop::on_signal()?;
     let (ending, ended) = watch::channel(false);
     let listener = tokio::net::TcpListener::from_std(bound.peers).map_err(Error::Runtime)?;
     let address = listener.local_addr().map_err(Error::Runtime)?;
     if let Some(listener) = bound.keeper {
         let at = listener.local_addr().map_err(Error::Runtime)?;
-        keeper::of_node(listener, &seat, node.admin(), ended)?;
+        register_store(&registry, node.admin());
+        seat.show(&registry);
+        keeper::of_node(listener, seat.member.clone(), registry, ended)?;
         output::print(&format!("health and metrics on http://{at}\n"))?;
     }
     output::print(&listening(config, &settings, address))?;
-    let peer: Arc<dyn Peer> = Arc::new(seat.member.clone());
+    let peer = calls.count(Arc::new(seat.member.clone()));
     link::serve(listener, peer, settings.tls, stopped).await;
     seat.leave(config.gateway.drain_timeout).await;
     ending.send_replace(true);
