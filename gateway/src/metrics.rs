@@ -5,6 +5,7 @@
 //! labels are the closed sets [`Dialect`], [`Verb`] and [`Outcome`], and a bounded number of namespaces
 //! (`namespaces`).
 
+mod held;
 mod limits;
 mod namespaces;
 mod seeds;
@@ -20,6 +21,7 @@ use zimcache_store::{GcReport, StoreAdmin};
 use zimcache_telemetry::metrics::{Counter, Gauge, LatencyHistogram, Registry};
 use zimcache_types::Namespace;
 
+pub(crate) use self::held::Held;
 pub(crate) use self::limits::{LeaseFailure, SharedLimits};
 pub(crate) use self::namespaces::{Counts, Namespaces, OTHER};
 use self::store::{STORE_FIGURES, store_values};
@@ -165,6 +167,7 @@ pub(crate) struct Metrics {
     admin: Arc<dyn StoreAdmin>,
     shared_limits: OnceLock<SharedLimits>,
     pub(crate) namespaces: Namespaces,
+    pub(crate) held: Held,
     dialects: Vec<PerDialect>,
     pub(crate) traffic: Traffic,
     pub(crate) connections: Gauge,
@@ -254,6 +257,7 @@ impl Metrics {
             admin,
             shared_limits: OnceLock::new(),
             namespaces: Namespaces::default(),
+            held: Held::default(),
         }
     }
 
@@ -301,6 +305,7 @@ impl Metrics {
     pub(crate) fn page(&self) -> String {
         let mut page = self.registry.render();
         self.namespaces.write(&mut page);
+        self.held.write(&mut page);
         seeds::write(self, &self.admin.stats(), &mut page);
         page
     }

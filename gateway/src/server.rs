@@ -110,6 +110,10 @@ where
     let sampling = task::spawn("history", async move {
         figures.history.run(&figures.metrics).await;
     });
+    let figures = Arc::clone(shared);
+    let asking = task::spawn("held by namespaces", async move {
+        figures.metrics.held.follow(figures.admin.as_ref()).await;
+    });
     shutdown.await;
     stop.send_replace(true);
     for task in accepting {
@@ -118,6 +122,7 @@ where
     let report = drain(shared).await;
     watching.abort();
     sampling.abort();
+    asking.abort();
     shared.history.sample(&shared.metrics);
     shared.history.save().await;
     report

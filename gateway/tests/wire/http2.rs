@@ -254,8 +254,5 @@ async fn an_old_connection_ends_and_no_call_on_it_fails() {
     .await;
     assert!(calls > 0 && since.elapsed() > age / 2, "{calls} calls");
     let mut sender = connect(&server).await;
-    assert_eq!(
-        ask(&mut sender, "GET", &path, b"").await.0,
-        StatusCode::OK
-    );
+    assert_eq!(ask(&mut sender, "GET", &path, b"").await.0, StatusCode::OK);
 }

@@ -49,7 +49,10 @@ impl Bound {
     ) -> Result<(Vec<Listener>, Option<SocketFile>)> {
         let on_port = tls.as_ref().filter(|_| self.tls.is_empty());
         let tcp = self.tcp.into_iter().map(|listener| (listener, on_port));
-        let tls = self.tls.into_iter().map(|listener| (listener, tls.as_ref()));
+        let tls = self
+            .tls
+            .into_iter()
+            .map(|listener| (listener, tls.as_ref()));
         let all = tcp.chain(tls).map(|(listener, tls)| {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             Ok(match tls {
