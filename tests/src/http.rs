@@ -38,6 +38,7 @@ impl Response {
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
+    answer_began: bool,
 }
 
 impl Connection {
@@ -60,6 +61,7 @@ impl Connection {
         stream.set_write_timeout(Some(silence))?;
         Ok(Connection {
             stream: BufReader::new(stream),
+            answer_began: false,
         })
     }
 
@@ -69,6 +71,11 @@ impl Connection {
     /// Those of the socket.
     pub fn peer(&self) -> io::Result<SocketAddr> {
         self.stream.get_ref().peer_addr()
+    }
+
+    /// Whether any of the answer to the last request came.
+    pub fn answer_began(&self) -> bool {
+        self.answer_began
     }
 
     /// Sends bytes as they are.
@@ -98,6 +105,7 @@ impl Connection {
         headers: &[&str],
         body: Option<&[u8]>,
     ) -> io::Result<Response> {
+        self.answer_began = false;
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: cache.test\r\n");
         for line in headers {
             head.push_str(line);
@@ -232,6 +240,7 @@ impl Connection {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.answer_began = true;
         if !line.ends_with("\r\n") {
             return Err(invalid(&format!("a line without an end: {line:?}")));
         }

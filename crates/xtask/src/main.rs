@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench | cluster | policies`.
+//! Chores of the workspace: `cargo xtask tidy | edges | numbers | gen | bench | cluster | images | policies`.
 //!
 //! Not part of the product: nothing here ships. Every chore reads the tree it is started in; none but `bench`
 //! (when it lacks a peer) needs a network.
@@ -12,6 +12,7 @@ mod cluster;
 mod edges;
 mod features;
 mod generate;
+mod images;
 mod numbers;
 mod pages;
 mod policies;
@@ -46,6 +47,8 @@ enum Chore {
     /// Starts or stops a whole cluster as processes of this machine.
     #[command(subcommand)]
     Cluster(cluster::Action),
+    /// Packs the product and what runs beside it as container images.
+    Images(images::Args),
     /// Replays a trace of requests through eviction policies and prints how often each hits.
     Policies(policies::Args),
 }
@@ -60,6 +63,7 @@ fn main() -> Result<ExitCode> {
         Chore::Gen { check } => generate::run(&tree, check),
         Chore::Bench(args) => bench::run(&tree.root, &args),
         Chore::Cluster(action) => cluster::run(&tree.root, &action),
+        Chore::Images(args) => images::run(&tree, &args),
         Chore::Policies(args) => policies::run(&args),
     }
 }

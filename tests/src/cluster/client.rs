@@ -240,8 +240,9 @@ impl Client {
     }
 
     fn send(&mut self, method: &str, path: &str, body: Option<&[u8]>) -> Sent {
-        let connection = self.connection.take().or_else(|| self.connect());
-        let Some(mut connection) = connection else {
+        let kept = self.connection.take();
+        let is_kept = kept.is_some();
+        let Some(mut connection) = kept.or_else(|| self.connect()) else {
             return Sent::Nowhere;
         };
         match connection.request(method, path, &[], body) {
@@ -250,6 +251,9 @@ impl Client {
                     self.connection = Some(connection);
                 }
                 Sent::Answered(response)
+            }
+            Err(_) if is_kept && self.doors.is_service() && !connection.answer_began() => {
+                self.send(method, path, body)
             }
             Err(error) => {
                 if error.kind() == std::io::ErrorKind::InvalidData {

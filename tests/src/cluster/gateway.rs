@@ -1,7 +1,7 @@
 //! A gateway of the cluster under test, and the doors through which clients find gateways that come and go.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,22 +10,43 @@ use super::wire::Wires;
 
 /// Where each gateway listens now; `None` while it does not.
 #[derive(Debug, Clone, Default)]
-pub struct Doors(Arc<Mutex<Vec<Option<SocketAddr>>>>);
+pub struct Doors {
+    addresses: Arc<Mutex<Vec<Option<SocketAddr>>>>,
+    is_service: bool,
+}
 
 impl Doors {
+    /// One address behind which gateways come and go, as the service of a cluster is one.
+    pub fn service(address: SocketAddr) -> Doors {
+        Doors {
+            addresses: Arc::new(Mutex::new(vec![Some(address)])),
+            is_service: true,
+        }
+    }
+
+    /// Whether clients do as HTTP clients of build tools: what was sent on a kept connection that ended without a word
+    /// is sent once more on a new one.
+    pub fn is_service(&self) -> bool {
+        self.is_service
+    }
+
     /// Where the gateway with this number listens.
     pub fn address(&self, number: usize) -> Option<SocketAddr> {
-        let addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.get(number).copied().flatten()
+        self.lock().get(number).copied().flatten()
     }
 
     /// How many gateways there are.
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<SocketAddr>>> {
+        let addresses = self.addresses.lock();
+        addresses.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, number: usize, address: Option<SocketAddr>) {
-        let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.lock();
         if addresses.len() <= number {
             addresses.resize(number + 1, None);
         }

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use self::process::{Process, Record};
 pub(crate) use self::{
     parts::{BUCKET, Part, Plan, S3_SECRET, S3_USER, Wanted},
-    process::is_healthy,
+    process::{installed, is_healthy, tool},
 };
 
 /// The S3 server: its program among the test tools.
@@ -66,7 +66,8 @@ pub(crate) fn run(root: &Path, action: &Action) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn target(root: &Path) -> PathBuf {
+/// The folder that cargo builds into.
+pub(crate) fn target(root: &Path) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
     target.map_or_else(|| root.join("target"), PathBuf::from)
 }

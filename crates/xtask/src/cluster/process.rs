@@ -146,7 +146,7 @@ fn ask(address: SocketAddr, request: &str, end: Option<u8>) -> Result<String> {
 }
 
 /// Path of a program that is installed.
-pub(super) fn installed(name: &str) -> Result<String> {
+pub(crate) fn installed(name: &str) -> Result<String> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
     let found = paths.into_iter().find(|path| path.is_file());
@@ -159,7 +159,7 @@ pub(super) fn installed(name: &str) -> Result<String> {
 }
 
 /// Path of a program kept in the folder of test tools.
-pub(super) fn tool(name: &str) -> Result<PathBuf> {
+pub(crate) fn tool(name: &str) -> Result<PathBuf> {
     let cache = std::env::var_os("ZIMCACHE_CACHE").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/zimcache"));
     let folder = cache
