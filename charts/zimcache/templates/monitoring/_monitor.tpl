@@ -1,4 +1,7 @@
-{{/* How a target is asked, the same in ServiceMonitors and PodMonitors: dict of values and port. */}}
+{{/*
+How a target is asked, the same in ServiceMonitors and PodMonitors: dict of values, port, and job where it has a fixed one.
+Dashboards and alerts take a job for a whole cache, gateways and nodes; an instance is a pod, whatever its address.
+*/}}
 {{- define "zimcache.endpoint" -}}
 port: {{ .port }}
 path: /metrics
@@ -8,10 +11,20 @@ interval: {{ . }}
 {{- with .values.scrapeTimeout }}
 scrapeTimeout: {{ . }}
 {{- end }}
-{{- with .values.relabelings }}
 relabelings:
+  {{- if .job }}
+  - targetLabel: job
+    replacement: {{ .job }}
+  {{- else }}
+  - sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_label_app_kubernetes_io_instance]
+    separator: /
+    targetLabel: job
+  {{- end }}
+  - sourceLabels: [__meta_kubernetes_pod_name]
+    targetLabel: instance
+  {{- with .values.relabelings }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 {{- with .values.metricRelabelings }}
 metricRelabelings:
   {{- toYaml . | nindent 2 }}
