@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 60
 CHAOS_SECONDS ?= 300
 
 .PHONY: help build run test lint unit real clients doc bench cluster cluster-down fuzz gen tidy numbers \
-	images e2e e2e-full nightly nightly-store nightly-procs nightly-fuzz nightly-quality chaos soak
+	images e2e e2e-full chart nightly nightly-store nightly-procs nightly-fuzz nightly-quality chaos soak
 
 help: ## lists these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':[^#]*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ e2e-full: images ## the same with Helm 3, power cuts and whatever takes long
 	cargo build --quiet --locked --package zimcache-e2e
 	@e2e/run full
 
+chart: ## the Helm chart with Helm 3 and 4, as far as no cluster is needed
+	@.ci/chart
+
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs a nightly toolchain)
 	@.ci/needs fuzz
 	@.ci/fuzz $(FUZZ_SECONDS)
@@ -90,21 +93,7 @@ nightly-store: ## the store's model, crash and fault tests at NIGHTLY_SCALE time
 nightly-procs: ## kills, power cuts and real clients at NIGHTLY_SCALE times the volume
 	ZIMCACHE_TEST_SCALE=$(NIGHTLY_SCALE) timeout $(NIGHTLY_LIMIT) .ci/test build real
 
-nightly-images: ## container images of the product, Redis and an S3 server in target/images, without a base image
-	@.ci/needs cluster
-	cargo run --quiet --locked --package zimcache-xtask -- images
-
-e2e: images ## Helm, load, real clients and faults on a real Kubernetes (E2E_KUBECONFIG=FILE: on that one)
-	@.ci/needs e2e
-	cargo build --quiet --locked --package zimcache-e2e
-	@e2e/run usual
-
-e2e-full: images ## the same with Helm 3, power cuts and whatever takes long
-	@.ci/needs e2e
-	cargo build --quiet --locked --package zimcache-e2e
-	@e2e/run full
-
-fuzz: ## every fuzz target for 20 minutes
+nightly-fuzz: ## every fuzz target for 20 minutes
 	@.ci/needs fuzz
 	timeout $(NIGHTLY_LIMIT) .ci/fuzz 1200
 
