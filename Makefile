@@ -9,10 +9,13 @@ NIGHTLY_SCALE ?= 40
 # Longest time of one nightly part, and of one fuzz target in seconds.
 NIGHTLY_LIMIT ?= 3h
 FUZZ_SECONDS ?= 60
+# What draws the dashboards, and flags for it: --span SECONDS, --interval SECONDS, --out FOLDER, names of dashboards.
+DRAWING := $(or $(ZIMCACHE_CACHE),$(HOME)/.cache/zimcache)/tools/python/drawing
+DASHBOARDS ?=
 # Length of `make chaos`.
 CHAOS_SECONDS ?= 300
 
-.PHONY: help build run test lint unit real clients doc bench cluster cluster-down fuzz gen tidy numbers \
+.PHONY: help build run test lint unit real clients doc bench cluster cluster-down dashboards fuzz gen tidy numbers \
 	images e2e e2e-full chart nightly nightly-store nightly-procs nightly-fuzz nightly-quality chaos soak
 
 help: ## lists these verbs
@@ -71,6 +74,15 @@ e2e-full: images ## the same with Helm 3, power cuts and whatever takes long
 
 chart: ## the Helm chart with Helm 3 and 4, as far as no cluster is needed
 	@.ci/chart
+
+dashboards: ## draws the dashboards into docs/images/dashboards, of a cluster under load (PROMETHEUS=URL: of that one)
+	@.ci/needs dashboards
+ifdef PROMETHEUS
+	PYTHONPATH=$(DRAWING) python3 tests/observability/panels.py draw --prometheus $(PROMETHEUS) $(DASHBOARDS)
+else
+	cargo build --quiet --locked --bin zim --bin xtask
+	PYTHONPATH=$(DRAWING) python3 tests/observability/run.py draw --programs "$${CARGO_TARGET_DIR:-target}/debug"
+endif
 
 fuzz: ## every fuzz target for FUZZ_SECONDS each (needs a nightly toolchain)
 	@.ci/needs fuzz
