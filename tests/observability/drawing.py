@@ -102,7 +102,7 @@ class Card:
 
     def frame(self, title):
         box = FancyBboxPatch((self.x / WIDTH, 1 - (self.y + self.h) / self.height), self.w / WIDTH, self.h / self.height,
-                             boxstyle="square,pad=0", transform=self.figure.transFigure, facecolor=CARD, edgecolor=EDGE, linewidth=0.8)
+                             boxstyle="square,pad=0", transform=self.figure.transFigure, facecolor=CARD, edgecolor=EDGE, linewidth=0.8, zorder=-1)
         self.figure.add_artist(box)
         self.text(9, 16, title, fontsize=8.5, fontweight="bold", va="center")
 

@@ -14,10 +14,10 @@ NAMESPACES = ["web", "backend", "mobile", "infra", "research", "payments", "docs
 
 
 def body_of(seed):
-    """The body that an object has, most small and a few large, as builds have them."""
+    """The body that an object has: most are small and a few large, half of it can be compressed, as builds have them."""
     chance = random.Random(seed)
     size = int(chance.choice([200, 900, 3000, 12000, 60000, 400000, 2_000_000]) * chance.uniform(0.5, 1.5))
-    return (seed.encode() * (size // len(seed) + 1))[:size]
+    return chance.randbytes(size // 2) + bytes(size - size // 2)
 
 
 def place(pattern, seed, body):
@@ -79,7 +79,7 @@ class Builder(threading.Thread):
         return answer.status
 
 
-def run(gateways, seconds, builders=6, known=2500):
+def run(gateways, seconds, builders=10, known=2500):
     """Builds for so long; how many look-ups there were, and how many connections broke."""
     until = time.time() + seconds
     threads = [Builder(number, gateways, until, known) for number in range(builders)]
