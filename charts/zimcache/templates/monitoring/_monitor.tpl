@@ -5,6 +5,10 @@ Dashboards and alerts take a job for a whole cache, gateways and nodes; an insta
 {{- define "zimcache.endpoint" -}}
 port: {{ .port }}
 path: /metrics
+{{- if not .job }}
+# A label `namespace` of theirs is a namespace of the cache.
+honorLabels: true
+{{- end }}
 {{- with .values.interval }}
 interval: {{ . }}
 {{- end }}
