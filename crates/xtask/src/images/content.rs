@@ -187,7 +187,7 @@ mod tests {
             }
             content.layer().expect("a layer")
         };
-        let (ab, ba) = (layer(["/a/x", "/a/y"]), layer(["/a/y", "/a/x"]));
-        assert_eq!(ab, ba);
+        let (first, second) = (layer(["/a/x", "/a/y"]), layer(["/a/y", "/a/x"]));
+        assert_eq!(first, second);
     }
 }
