@@ -126,4 +126,5 @@ restart_node() { # name
 }
 
 ready_nodes() { kc get nodes --no-headers --request-timeout=5s 2>/dev/null | awk '$2 == "Ready" && $1 ~ /^n[0-9]+$/' | wc -l; }
+is_up() { kc get --raw /readyz --request-timeout=5s >/dev/null 2>&1 && all_nodes_ready; }
 all_nodes_ready() { [ "$(ready_nodes)" = "$nodes" ]; }
