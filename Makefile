@@ -19,7 +19,7 @@ CHAOS_SECONDS ?= 300
 	images e2e e2e-full chart nightly nightly-store nightly-procs nightly-fuzz nightly-quality chaos soak
 
 help: ## lists these verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':[^#]*## ' '{printf "%-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':[^#]*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 build: ## builds target/release/zim
 	cargo build --release --locked --bin zim
