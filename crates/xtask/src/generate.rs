@@ -15,6 +15,11 @@ fn render(tree: &Tree) -> Result<Vec<Generated>> {
     let config = zimcache_config::reference::render();
     let mut files = protos::render(tree)?;
     files.push(("docs/config.md".to_owned(), config.into_bytes()));
+    let definition = zimcache_operator::crd::definition_yaml();
+    for folder in ["crds", "charts/zimcache/crds"] {
+        let path = format!("{folder}/zimcache.dev_zimcaches.yaml");
+        files.push((path, definition.clone().into_bytes()));
+    }
     Ok(files)
 }
 
