@@ -49,10 +49,13 @@ patch, no update; it deletes only what a spec no longer asks for.
 
 {{/* What belongs to no namespace. */}}
 {{- define "zimcache.operator.clusterRules" -}}
-# Zones, and nodes that are gone.
+# Zones, machines that are gone, and which volumes went with them.
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [persistentvolumes]
+  verbs: [get]
 # Whether volumes may grow.
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
