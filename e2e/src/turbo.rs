@@ -1,6 +1,7 @@
 //! A small monorepo built by Turborepo with a cache of the cluster.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -56,12 +57,12 @@ impl Workspace {
     }
 
     /// Wipes everything local and builds.
-    pub(crate) fn build(&self, url: &str) -> Result<Build> {
+    pub(crate) fn build(&self, gateway: SocketAddr) -> Result<Build> {
         self.repo.wipe(&[".turbo", "node_modules"])?;
         let turbo = self.repo.tool(&self.program, BUILD_SECONDS);
         let turbo = turbo
-            .env("NO_PROXY", "*")
-            .env("TURBO_API", url)
+            .env("NO_PROXY", gateway.ip().to_string())
+            .env("TURBO_API", format!("http://{gateway}"))
             .env("TURBO_TOKEN", "anyone")
             .env("TURBO_TEAM", "turbo")
             .env("TURBO_TELEMETRY_DISABLED", "1")

@@ -37,10 +37,10 @@ fn bazel(cache: &str) -> Result<()> {
 
 pub(super) fn turborepo(world: &mut World) -> Result<()> {
     let workspace = turbo::Workspace::new()?;
-    let url = format!("http://{}", world.gateway()?);
-    let first = workspace.build(&url)?;
+    let gateway = world.gateway()?;
+    let first = workspace.build(gateway)?;
     ensure!(first.cached == 0, "hits in the first build: {}", first.text);
-    let again = workspace.build(&url)?;
+    let again = workspace.build(gateway)?;
     ensure!(
         again.cached == turbo::TASKS,
         "not everything hit: {}",

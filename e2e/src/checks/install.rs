@@ -114,7 +114,10 @@ fn refused(world: &World, patch: &Value) -> Result<String> {
 /// Waits until nothing of the installation runs.
 pub(super) fn wait_until_gone(world: &World) -> Result<()> {
     wait_until("no pod is left", Duration::from_mins(3), || {
-        let pods = world.kube.list(&["pods"])?;
+        // Not the pod of `helm test`, which has ended.
+        let pods = world
+            .kube
+            .list(&["pods", "--field-selector=status.phase!=Succeeded"])?;
         let names = pods.iter().map(|pod| pod["metadata"]["name"].to_string());
         let names = names.collect::<Vec<_>>().join(", ");
         Ok((!names.is_empty()).then_some(names))
