@@ -178,6 +178,12 @@ pub(crate) const ALL: &[Check] = &[
         rollout::hands_off,
     ),
     Check::new(
+        Usual,
+        Service,
+        "a Secret that is missing shows, and comes back without a trace",
+        rollout::secret_missing,
+    ),
+    Check::new(
         Short,
         Nothing,
         "uninstalling keeps the data, and a new installation finds it",

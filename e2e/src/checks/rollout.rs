@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zimcache_tests::process::Tool;
 
 use super::install::NODES;
-use crate::kube::{Pod, wait_until};
+use crate::kube::{Pod, condition, wait_until};
 use crate::world::{CACHE, READY_LIMIT, World, component};
 
 const NODE_SECRET: &str = "main-peer-node";
@@ -100,6 +100,40 @@ pub(super) fn hands_off(world: &mut World) -> Result<()> {
         Ok((!is_back).then(|| "it is not".to_owned()))
     })?;
     world.wait_until_ready(NODES).map(drop)
+}
+
+/// A Secret that the spec names goes and comes back; whoever is served meanwhile is served.
+pub(super) fn secret_missing(world: &mut World) -> Result<()> {
+    let name = world.cache()?["spec"]["rateLimits"]["redis"]["existingSecret"]["name"].clone();
+    let name = name.as_str().context("a Secret for Redis in the spec")?.to_owned();
+    let secret = world.kube.get(&["secret", &name])?;
+    let copy = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": secret["type"], "data": secret["data"],
+        "metadata": {
+            "name": name,
+            "labels": secret["metadata"]["labels"],
+            "annotations": secret["metadata"]["annotations"],
+        },
+    });
+    let watched = world.watching(|world| {
+        world.kube.run(&["delete", "secret", &name])?;
+        let shown = wait_until("the condition Ready names the Secret", READY_LIMIT, || {
+            let cache = world.cache()?;
+            let ready = condition(&cache, "Ready").context("no condition Ready")?;
+            let message = ready["message"].as_str().unwrap_or_default();
+            let is_shown = ready["status"] == "False" && message.contains(&name);
+            Ok((!is_shown).then(|| ready.to_string()))
+        })
+        .and_then(|_| {
+            let events = world.kube.run(&["get", "events", "--field-selector=type=Warning"])?;
+            ensure!(events.contains(&name), "no event names it: {events}");
+            Ok(())
+        });
+        world.kube.apply(&copy)?;
+        world.wait_until_ready(NODES)?;
+        shown
+    })?;
+    watched.demand_no_errors()
 }
 
 /// The names of the claims of nodes.
