@@ -8,8 +8,6 @@
 pub enum Bug {
     /// A disk acknowledges what it has not synced.
     AcksBeforeSync,
-    /// Hints do not survive a crash.
-    KeepsHintsInMemory,
     /// Hints are not kept at all.
     DropsHints,
     /// Hints are settled before they are delivered.
@@ -20,8 +18,6 @@ pub enum Bug {
     DeletesNothing,
     /// A node says that every blob is present.
     FindsEverything,
-    /// A node that is catching up says "absent".
-    DeniesWhileCatchingUp,
     /// A node says that it owes nothing to one that has a new disk.
     OwesNothing,
     /// A purge forgets blobs only.
@@ -30,6 +26,10 @@ pub enum Bug {
     ServesAnotherValue,
     /// A node sends half a value and says that it is all.
     CutsBodies,
+    /// A node sends a value with a wrong byte.
+    FlipsBits,
+    /// A node acknowledges what it did not keep.
+    KeepsNothing,
     /// An older version of an entry replaces a newer one.
     OlderReplacesNewer,
     /// A deletion leaves nothing that stands against older copies.
@@ -54,17 +54,17 @@ impl Bug {
     /// All of them.
     pub const ALL: [Bug; 21] = [
         Bug::AcksBeforeSync,
-        Bug::KeepsHintsInMemory,
         Bug::DropsHints,
         Bug::SettlesUndelivered,
         Bug::FetchesNothing,
         Bug::DeletesNothing,
         Bug::FindsEverything,
-        Bug::DeniesWhileCatchingUp,
         Bug::OwesNothing,
         Bug::PurgesBlobsOnly,
         Bug::ServesAnotherValue,
         Bug::CutsBodies,
+        Bug::FlipsBits,
+        Bug::KeepsNothing,
         Bug::OlderReplacesNewer,
         Bug::ForgetsDeletions,
         Bug::EvictsPinned,

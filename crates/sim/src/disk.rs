@@ -261,19 +261,6 @@ impl Disk {
             _ => {}
         }
     }
-
-    /// What happens when the node starts again.
-    pub(crate) async fn restart(&self) {
-        if self.0.bug == Some(Bug::KeepsHintsInMemory) {
-            let all = self.0.records.records().into_iter();
-            let all: Vec<_> = all.map(|(key, (head, ..))| (key, head.version)).collect();
-            let hint = Pins {
-                hint: true,
-                dirty: false,
-            };
-            self.0.records.settle(&all, hint).await.ok();
-        }
-    }
 }
 
 #[async_trait]

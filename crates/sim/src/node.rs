@@ -14,7 +14,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs a node until it is killed.
 pub(crate) async fn run(world: Arc<World>, name: String) -> turmoil::Result {
     let disk = world.disk(&name);
-    disk.restart().await;
     let rings = Arc::new(Rings::default());
     rings.adopt(world.ring_seen_by(&name)).await;
     let ways = world.ways();

@@ -73,9 +73,6 @@ impl Saboteur {
 
     fn sabotage_found(&self, found: Found) -> Found {
         match found {
-            Found::No(Presence::Unknown) if self.is(Bug::DeniesWhileCatchingUp) => {
-                Found::No(Presence::Absent)
-            }
             Found::Yes {
                 head,
                 created,
@@ -90,6 +87,22 @@ impl Saboteur {
                 body: Box::new(Cut {
                     body,
                     left: usize::try_from(total_bytes / 2).unwrap(),
+                }),
+            },
+            Found::Yes {
+                head,
+                created,
+                pins,
+                total_bytes,
+                body,
+            } if self.is(Bug::FlipsBits) && self.happens(0.1) => Found::Yes {
+                head,
+                created,
+                pins,
+                total_bytes,
+                body: Box::new(Flipped {
+                    body,
+                    is_done: false,
                 }),
             },
             found => found,
@@ -126,7 +139,8 @@ impl Peer for Saboteur {
         if self.is_on_the_way(Bug::VersionsByWallClock) {
             return Ok(Box::new(Blind { writing, sent }));
         }
-        if self.is_on_the_way(Bug::CountsUnsentCopies) && self.happens(0.3) {
+        let is_lost = self.is_on_the_way(Bug::CountsUnsentCopies) || self.is(Bug::KeepsNothing);
+        if is_lost && self.happens(0.3) {
             return Ok(Box::new(Unsent { bytes: 0, sent }));
         }
         Ok(writing)
@@ -138,9 +152,6 @@ impl Peer for Saboteur {
         for presence in &mut said {
             if self.is(Bug::FindsEverything) {
                 *presence = Presence::Present;
-            }
-            if self.is(Bug::DeniesWhileCatchingUp) && *presence == Presence::Unknown {
-                *presence = Presence::Absent;
             }
         }
         Ok(said)
@@ -220,6 +231,28 @@ impl Body for Cut {
             chunk.truncate(self.left);
             self.left -= chunk.len();
             chunk
+        }))
+    }
+}
+
+/// A body whose first byte is another one.
+#[derive(Debug)]
+struct Flipped {
+    body: Box<dyn Body>,
+    is_done: bool,
+}
+
+#[async_trait]
+impl Body for Flipped {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        let next = self.body.next().await?;
+        Some(next.map(|chunk| {
+            if std::mem::replace(&mut self.is_done, true) || chunk.is_empty() {
+                return chunk;
+            }
+            let mut wrong = chunk.to_vec();
+            wrong[0] ^= 1;
+            wrong.into()
         }))
     }
 }

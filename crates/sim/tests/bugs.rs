@@ -14,7 +14,7 @@
 use std::process::Command;
 
 /// Seeds that caught each bug, the quickest first.
-const CAUGHT: [(&str, &[u64]); 19] = [
+const CAUGHT: [(&str, &[u64]); 21] = [
     ("AcksBeforeSync", &[5, 9, 12, 32, 0, 3, 17, 25, 33, 42]),
     ("DropsHints", &[2, 6, 12, 5, 3, 15, 18, 21, 23, 25]),
     ("SettlesUndelivered", &[2, 5, 6, 12, 18, 21, 23, 27]),
@@ -25,6 +25,8 @@ const CAUGHT: [(&str, &[u64]); 19] = [
     ("PurgesBlobsOnly", &[10, 11, 24, 48, 54, 56, 57]),
     ("ServesAnotherValue", &[4, 1, 5]),
     ("CutsBodies", &[4, 1, 5]),
+    ("FlipsBits", &[4, 1, 5]),
+    ("KeepsNothing", &[4, 1, 5]),
     ("OlderReplacesNewer", &[6, 17, 9, 18, 22, 30, 36, 43]),
     ("ForgetsDeletions", &[4, 1, 5, 7, 8, 12, 15]),
     ("EvictsPinned", &[4, 1, 5, 6, 7, 8]),
