@@ -39,6 +39,7 @@ use crate::{
     crd::{ZimCache, ZimCacheStatus, condition},
     dereference::dereference,
     events::{self, News, Teller},
+    finalize,
     names::{MANAGER, Names, STATUS_MANAGER},
     reconcile::{self, Error, Outcome, Tools},
     server::{Metrics, ObjectState},
@@ -222,11 +223,11 @@ fn later(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action 
 
 async fn work(context: &Context, object: &ZimCache, key: &str) -> Result<Action, Error> {
     if object.metadata.deletion_timestamp.is_some() {
-        reconcile::finalize(&context.client, object).await?;
+        finalize::finalize(&context.client, object).await?;
         forget(context, object, key);
         return Ok(Action::await_change());
     }
-    reconcile::keep_finalizer(&context.client, object).await?;
+    finalize::keep_finalizer(&context.client, object).await?;
     let before = object.status.clone().unwrap_or_default();
     let now = context.clock.now();
     let cache = match validate(object) {

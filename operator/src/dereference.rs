@@ -55,6 +55,29 @@ impl World {
         let in_use = self.claims.iter().filter(|claim| !claim.is_left);
         in_use.map(|claim| claim.ordinal).collect()
     }
+
+    /// Whether every pod that serves follows this ring, or a later one.
+    pub fn all_know(&self, epoch: u64) -> bool {
+        let serves = |pod: &&PodView| pod.is_ready && !pod.is_terminating;
+        let node = |pod: &PodView| {
+            self.reports
+                .get(&pod.name)?
+                .as_ref()
+                .ok()
+                .map(|it| it.epoch)
+        };
+        let gateway = |pod: &PodView| {
+            let report = self.gateway_reports.get(&pod.name)?;
+            report.as_ref().ok().map(|it| it.epoch)
+        };
+        let knows = |known: Option<u64>| known.is_some_and(|known| known >= epoch);
+        self.nodes.iter().filter(serves).all(|pod| knows(node(pod)))
+            && self
+                .gateway_pods
+                .iter()
+                .filter(serves)
+                .all(|pod| knows(gateway(pod)))
+    }
 }
 
 /// The volume of a node.
@@ -313,6 +336,42 @@ mod tests {
             values(Some(&secret(&[("a", "other")])), "keys", &["a"]).unwrap(),
             hash
         );
+    }
+
+    #[test]
+    fn all_know_a_ring_when_everybody_who_serves_follows_it() {
+        let pod = |name: &str| {
+            let mut pod = PodView::of(&Pod::default());
+            pod.name = name.to_owned();
+            pod.is_ready = true;
+            pod
+        };
+        let mut world = World {
+            nodes: vec![pod("n")],
+            gateway_pods: vec![pod("g")],
+            ..World::default()
+        };
+        assert!(!world.all_know(7), "nobody said so");
+        let node = node_client::NodeReport {
+            epoch: 7,
+            ..Default::default()
+        };
+        world.reports.insert("n".to_owned(), Ok(node));
+        let mut gateway = node_client::GatewayReport {
+            epoch: 6,
+            ..Default::default()
+        };
+        world.gateway_reports.insert("g".to_owned(), Ok(gateway));
+        assert!(
+            !world.all_know(7),
+            "the gateway would still call who has left"
+        );
+        gateway.epoch = 8;
+        world.gateway_reports.insert("g".to_owned(), Ok(gateway));
+        assert!(world.all_know(7));
+        world.gateway_reports.clear();
+        world.gateway_pods[0].is_ready = false;
+        assert!(world.all_know(7), "who does not serve calls nobody");
     }
 
     #[test]

@@ -4,17 +4,10 @@
 //! what a node holds has an owner before the node goes.
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, StatefulSet},
-        core::v1::{ConfigMap, PersistentVolumeClaim},
-    },
+    api::apps::v1::{Deployment, StatefulSet},
     apimachinery::pkg::api::resource::Quantity,
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
-use serde_json::json;
+use kube::{Client, ResourceExt as _};
 use zimcache_ring::Document;
 use zimcache_types::Timestamp;
 
@@ -22,16 +15,17 @@ use crate::{
     apply::{self, Memory},
     build::{self, Inputs, Object},
     certificates,
-    crd::{InternalTls, ReclaimPolicy, ZimCache},
+    crd::{InternalTls, ZimCache},
     dereference::World,
     drain,
     events::News,
-    names::{Component, FINALIZER, MANAGER, Names},
+    names::Names,
     ring::{self, Step},
     rollout::{self, Rollout},
     status::{self, Observation},
     storage::{self, Growth},
     validate::Cache,
+    volumes,
 };
 
 /// What a round needs beside the object.
@@ -137,15 +131,15 @@ pub async fn reconcile(
     let mut outcome = look(tools, cache, world)?;
     certify(tools, object, cache, &mut outcome).await?;
     apply::ensure_signing_key(tools.client, cache).await?;
-    let of = nodes_of(cache);
+    let of = volumes::of(cache);
     let size = Quantity(cache.spec.nodes.storage.size.clone());
     let prepared = storage::prepare(tools.client, &of, &size).await?;
     outcome.growth = prepared.growth;
     turn_ring(tools, cache, world, &mut outcome).await?;
     let held = prepared.template == storage::Template::Hold;
     apply_objects(tools, cache, world, held, &mut outcome).await?;
-    release_claims(tools, cache, world, &mut outcome).await?;
-    replace_lost(tools, cache, &of, &mut outcome).await;
+    volumes::release(tools, cache, world, &mut outcome).await?;
+    volumes::replace_lost(tools, cache, &of, &mut outcome).await;
     roll(tools, cache, world, &mut outcome).await?;
     Ok(outcome)
 }
@@ -280,9 +274,20 @@ async fn turn_ring(
     let Some(document) = &outcome.document else {
         return Ok(());
     };
-    outcome.node_pods = drain::pods_needed(&cache.names, cache.spec.nodes.replicas, Some(document));
+    outcome.node_pods = pods_for_now(cache, world, document);
     let pods = world.nodes.iter().chain(&world.gateway_pods);
     Ok(apply::announce(tools.client, &cache.names, pods, document.epoch()).await?)
+}
+
+/// How many pods of nodes there are to be now. One that has left stays until everybody knows: a gateway with the ring of
+/// before would still call it.
+fn pods_for_now(cache: &Cache, world: &World, document: &Document) -> i32 {
+    let needed = drain::pods_needed(&cache.names, cache.spec.nodes.replicas, Some(document));
+    if world.all_know(document.epoch()) {
+        return needed;
+    }
+    let set = world.node_set.as_ref().and_then(|set| set.spec.as_ref());
+    needed.max(set.and_then(|set| set.replicas).unwrap_or(needed))
 }
 
 async fn apply_objects(
@@ -336,52 +341,6 @@ fn lacks_redis(cache: &Cache, world: &World) -> bool {
     redis.is_some_and(|redis| redis.existing_secret.is_some()) && world.secrets.redis.is_none()
 }
 
-/// Volumes of nodes that have left: noted, or deleted where that is asked for.
-async fn release_claims(
-    tools: &Tools<'_>,
-    cache: &Cache,
-    world: &World,
-    outcome: &mut Outcome,
-) -> Result<(), Error> {
-    if outcome.document.is_none() {
-        return Ok(());
-    }
-    let has_pod = |name: &str| world.nodes.iter().any(|pod| pod.name == name);
-    let changed = world.claims.iter().filter_map(|claim| {
-        let pod = cache.names.pod(claim.ordinal);
-        let is_left = claim.ordinal >= outcome.node_pods;
-        let must_wait = is_left && has_pod(&pod);
-        (is_left != claim.is_left && !must_wait).then(|| (cache.names.claim(&pod), is_left))
-    });
-    let changed: Vec<(String, bool)> = changed.collect();
-    let delete = cache.spec.nodes.storage.reclaim == ReclaimPolicy::Delete;
-    let deleted = apply::release_claims(tools.client, &cache.names, &changed, delete).await?;
-    let news = deleted
-        .into_iter()
-        .map(|claim| News::normal("VolumeDeleted", format!("{claim}: its node has left")));
-    outcome.news.extend(news);
-    Ok(())
-}
-
-/// An own right, which the operator may lack: it goes on without.
-async fn replace_lost(tools: &Tools<'_>, cache: &Cache, of: &storage::Of, outcome: &mut Outcome) {
-    match storage::replace_lost(tools.client, of, &cache.lost, tools.now).await {
-        Ok(storage::lost::Verdict::Replace { pod, claim }) => {
-            let note = format!("{claim} went with its machine; {pod} gets an empty volume");
-            outcome.news.push(News::warning("VolumeLost", note));
-        }
-        Ok(storage::lost::Verdict::TooMany { lost, of }) => {
-            let note = format!(
-                "{} of {of} volumes look lost; that is not believed: declare them lost one by one",
-                lost.len()
-            );
-            outcome.failure = Some(("TooManyLost", note));
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "lost volumes could not be looked for"),
-    }
-}
-
 async fn roll(
     tools: &Tools<'_>,
     cache: &Cache,
@@ -421,16 +380,6 @@ async fn roll(
     Ok(())
 }
 
-fn nodes_of(cache: &Cache) -> storage::Of {
-    storage::Of {
-        namespace: cache.names.namespace.clone(),
-        set: cache.names.of(Component::Node),
-        selector: cache.names.pods_query(Component::Node),
-        field_manager: MANAGER.to_owned(),
-        owner: build::owner(cache),
-    }
-}
-
 /// The observation that the status is made of.
 pub fn observation<'a>(
     cache: &'a Cache,
@@ -452,68 +401,4 @@ pub fn observation<'a>(
         failure: outcome.failure.clone(),
         now,
     }
-}
-
-/// Puts the finalizer where volumes are to be deleted with the cache, and takes it away elsewhere.
-///
-/// # Errors
-/// When the API server refuses.
-pub async fn keep_finalizer(client: &Client, object: &ZimCache) -> Result<(), kube::Error> {
-    let wanted = object.spec.nodes.storage.reclaim == ReclaimPolicy::Delete;
-    let has = object.finalizers().iter().any(|one| one == FINALIZER);
-    if wanted == has {
-        return Ok(());
-    }
-    set_finalizer(client, object, wanted).await
-}
-
-async fn set_finalizer(
-    client: &Client,
-    object: &ZimCache,
-    wanted: bool,
-) -> Result<(), kube::Error> {
-    let mut finalizers: Vec<String> = object.finalizers().to_vec();
-    finalizers.retain(|one| one != FINALIZER);
-    finalizers.extend(wanted.then(|| FINALIZER.to_owned()));
-    let patch = json!({ "metadata": {
-        "resourceVersion": object.resource_version(),
-        "finalizers": finalizers,
-    } });
-    let api: Api<ZimCache> =
-        Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    api.patch(
-        &object.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-    )
-    .await
-    .map(drop)
-}
-
-/// A cache with reclaim Delete goes: its volumes and its ring with it. Kubernetes keeps a volume until its pod is gone.
-///
-/// # Errors
-/// When the API server refuses.
-pub async fn finalize(client: &Client, object: &ZimCache) -> Result<(), kube::Error> {
-    if !object.finalizers().iter().any(|one| one == FINALIZER) {
-        return Ok(());
-    }
-    let names = Names::new(object.name_any(), object.namespace().unwrap_or_default());
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
-    let query = ListParams::default().labels(&names.pods_query(Component::Node));
-    for claim in claims.list(&query).await? {
-        apply::absent(
-            claims
-                .delete(&claim.name_any(), &DeleteParams::default())
-                .await
-                .map(drop),
-        )?;
-    }
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &names.namespace);
-    apply::absent(
-        maps.delete(&names.ring(), &DeleteParams::default())
-            .await
-            .map(drop),
-    )?;
-    set_finalizer(client, object, false).await
 }

@@ -245,5 +245,4 @@ fn settled_in(seen: &Seen<'_>, document: &Document) -> Option<Step> {
 }
 
 #[cfg(test)]
-#[path = "ring_tests.rs"]
 mod tests;
