@@ -22,12 +22,12 @@ start_api_server() {
 
 # The host is not on the bridge: a process on its loopback carries connections to the API server.
 start_forwarder() {
-  on_host setsid python3 "$here/forward.py" "$(init_of cp)" "$run/port" "$cp_address" 6443 \
-    </dev/null >"$run/forwarder.log" 2>&1 &
-  local pid=$!
-  disown
+  # It says its own process id: that of a function in the background is the shell's around it.
+  # shellcheck disable=SC2016 # the inner shell expands it
+  on_host setsid -f sh -c 'echo $$ >"$0" && exec python3 "$@"' "$run/forwarder.id" \
+    "$here/forward.py" "$(init_of cp)" "$run/port" "$cp_address" 6443 </dev/null >"$run/forwarder.log" 2>&1
   wait_until 50 test -s "$run/port" || die "forwarder: $(cat "$run/forwarder.log")"
-  remember "$pid" "$run/forwarder.pid"
+  remember "$(cat "$run/forwarder.id")" "$run/forwarder.pid"
   write_kubeconfig admin "https://127.0.0.1:$(cat "$run/port")" "$(admin_token)"
 }
 
