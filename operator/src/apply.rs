@@ -234,33 +234,24 @@ pub async fn restart(client: &Client, names: &Names, pod: &PodView) -> Result<()
     }
 }
 
-/// Notes on claims that their nodes have left for good, or takes the note off again: `leave` are numbers of nodes that
-/// are neither wanted nor in the ring. With `delete` those claims go.
+/// Notes on a claim that its node has left and that nothing on it is missed.
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn release_claims(
-    client: &Client,
-    names: &Names,
-    claims: &[(String, bool)],
-    delete: bool,
-) -> Result<Vec<String>, kube::Error> {
+pub async fn note_left(client: &Client, names: &Names, claim: &str) -> Result<(), kube::Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
-    let mut deleted = Vec::new();
-    for (name, is_left) in claims {
-        if *is_left && delete {
-            absent(api.delete(name, &DeleteParams::default()).await.map(drop))?;
-            deleted.push(name.clone());
-            continue;
-        }
-        let note = is_left.then_some("true");
-        let patch = json!({ "metadata": { "annotations": { DRAINED: note } } });
-        let patched = api
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        absent(patched.map(drop))?;
-    }
-    Ok(deleted)
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { DRAINED: "true" } } }));
+    let noted = api.patch(claim, &PatchParams::default(), &patch).await;
+    absent(noted.map(drop))
+}
+
+/// Deletes a claim, and with it what is on its volume.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn delete_claim(client: &Client, names: &Names, claim: &str) -> Result<(), kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
+    absent(api.delete(claim, &DeleteParams::default()).await.map(drop))
 }
 
 /// Makes the key that all gateways sign URLs with, once.

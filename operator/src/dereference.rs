@@ -52,7 +52,10 @@ pub struct World {
 impl World {
     /// Numbers of the volumes that no node has left for good.
     pub fn claimed(&self) -> BTreeSet<i32> {
-        let in_use = self.claims.iter().filter(|claim| !claim.is_left);
+        let in_use = self
+            .claims
+            .iter()
+            .filter(|claim| !claim.is_left && !claim.is_going);
         in_use.map(|claim| claim.ordinal).collect()
     }
 
@@ -87,6 +90,8 @@ pub struct Claim {
     pub ordinal: i32,
     /// Whether its node has handed over everything and left.
     pub is_left: bool,
+    /// Whether it is on its way out.
+    pub is_going: bool,
 }
 
 /// The ring as it is published.
@@ -186,14 +191,12 @@ async fn claims(client: &Client, names: &Names) -> Result<Vec<Claim>, kube::Erro
     let query = names.pods_query(Component::Node);
     let found = api.list(&ListParams::default().labels(&query)).await?;
     let prefix = names.claim("");
-    let living = found
-        .iter()
-        .filter(|claim| claim.metadata.deletion_timestamp.is_none());
-    let claims = living.filter_map(|claim| {
+    let claims = found.iter().filter_map(|claim| {
         let name = claim.name_any();
         Some(Claim {
             ordinal: names.ordinal(name.strip_prefix(&prefix)?)?,
             is_left: claim.annotations().contains_key(DRAINED),
+            is_going: claim.metadata.deletion_timestamp.is_some(),
         })
     });
     Ok(claims.collect())

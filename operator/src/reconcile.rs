@@ -284,10 +284,11 @@ async fn turn_ring(
 fn pods_for_now(cache: &Cache, world: &World, document: &Document) -> i32 {
     let needed = drain::pods_needed(&cache.names, cache.spec.nodes.replicas, Some(document));
     if world.all_know(document.epoch()) {
-        return needed;
+        return volumes::pods_possible(world, needed);
     }
     let set = world.node_set.as_ref().and_then(|set| set.spec.as_ref());
-    needed.max(set.and_then(|set| set.replicas).unwrap_or(needed))
+    let needed = needed.max(set.and_then(|set| set.replicas).unwrap_or(needed));
+    volumes::pods_possible(world, needed)
 }
 
 async fn apply_objects(
