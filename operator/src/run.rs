@@ -95,13 +95,14 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     health.waits("zimcache", ZimCache::crd_name());
     let config = Config::infer().await?;
     let mut elector = elector(config.clone(), &settings, &health)?;
+    let client = Client::try_from(config)?;
     tokio::select! {
         () = elector.acquire() => {}
+        () = stand_by(&client, &health) => {}
         () = ended(stopped.clone()) => return Ok(()),
     }
     tracing::info!(identity = settings.identity, "this operator leads");
     let leading = task::spawn("lease", elector.keep(ended(stopped.clone())));
-    let client = Client::try_from(config)?;
     let caches = look_after(client, settings, health, metrics, stopped);
     tokio::select! {
         done = caches => {
@@ -113,6 +114,13 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
             Ok(Ended::Lost) | Err(_) => Err(Error::LeaseLost),
         },
     }
+}
+
+/// Is ready to take over, as soon as there is a definition; never ends.
+async fn stand_by(client: &Client, health: &Health) {
+    established(client).await;
+    health.works("zimcache");
+    std::future::pending().await
 }
 
 fn elector(config: Config, settings: &Settings, health: &Health) -> Result<Elector, Error> {
