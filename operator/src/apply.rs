@@ -26,8 +26,9 @@ use zimcache_types::Timestamp;
 
 use crate::{
     build::Object,
+    crd::ZimCache,
     dereference::PublishedRing,
-    names::{DRAINED, MANAGER, Names, RING_CHANGED, RING_EPOCH, RING_KEY},
+    names::{DRAINED, LOST, MANAGER, Names, RING_CHANGED, RING_EPOCH, RING_KEY},
     pods::PodView,
     validate::Cache,
 };
@@ -252,6 +253,23 @@ pub async fn note_left(client: &Client, names: &Names, claim: &str) -> Result<()
 pub async fn delete_claim(client: &Client, names: &Names, claim: &str) -> Result<(), kube::Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
     absent(api.delete(claim, &DeleteParams::default()).await.map(drop))
+}
+
+/// Writes the annotation of lost nodes anew: one that was given up and starts empty is lost no more.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn keep_lost(
+    client: &Client,
+    names: &Names,
+    lost: &BTreeSet<String>,
+) -> Result<(), kube::Error> {
+    let api: Api<ZimCache> = Api::namespaced(client.clone(), &names.namespace);
+    let left: Vec<&str> = lost.iter().map(String::as_str).collect();
+    let left = (!left.is_empty()).then(|| left.join(","));
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { LOST: left } } }));
+    let params = PatchParams::default();
+    api.patch(&names.cache, &params, &patch).await.map(drop)
 }
 
 /// Makes the key that all gateways sign URLs with, once.

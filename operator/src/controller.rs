@@ -53,7 +53,7 @@ type Guarded = DeserializeGuard<ZimCache>;
 /// Longest round.
 const ROUND_LIMIT: Duration = Duration::from_mins(1);
 /// Between two looks at a cache with which all is well.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(15);
 /// Between two looks while something is under way.
 const BUSY: Duration = Duration::from_secs(2);
 /// First pause after a failure; it doubles each time.
@@ -254,7 +254,7 @@ async fn work(context: &Context, object: &ZimCache, key: &str) -> Result<Action,
         now,
     };
     let mut outcome = if cache.spec.paused {
-        reconcile::look(&tools, &cache, &world)?
+        reconcile::look_only(&tools, &cache, &world)?
     } else {
         reconcile::reconcile(&tools, object, &cache, &world).await?
     };

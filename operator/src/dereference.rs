@@ -59,9 +59,8 @@ impl World {
         in_use.map(|claim| claim.ordinal).collect()
     }
 
-    /// Whether every pod that serves follows this ring, or a later one.
-    pub fn all_know(&self, epoch: u64) -> bool {
-        let serves = |pod: &&PodView| pod.is_ready && !pod.is_terminating;
+    /// Pods that serve and do not follow this ring yet, nor a later one.
+    pub fn behind(&self, epoch: u64) -> Vec<&str> {
         let node = |pod: &PodView| {
             self.reports
                 .get(&pod.name)?
@@ -73,13 +72,13 @@ impl World {
             let report = self.gateway_reports.get(&pod.name)?;
             report.as_ref().ok().map(|it| it.epoch)
         };
-        let knows = |known: Option<u64>| known.is_some_and(|known| known >= epoch);
-        self.nodes.iter().filter(serves).all(|pod| knows(node(pod)))
-            && self
-                .gateway_pods
-                .iter()
-                .filter(serves)
-                .all(|pod| knows(gateway(pod)))
+        let nodes = self.nodes.iter().map(|pod| (pod, node(pod)));
+        let gateways = self.gateway_pods.iter().map(|pod| (pod, gateway(pod)));
+        let all = nodes.chain(gateways);
+        all.filter(|(pod, _)| pod.is_ready && !pod.is_terminating)
+            .filter(|(_, known)| known.is_none_or(|known| known < epoch))
+            .map(|(pod, _)| pod.name.as_str())
+            .collect()
     }
 }
 
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn all_know_a_ring_when_everybody_who_serves_follows_it() {
+    fn whoever_serves_and_follows_an_older_ring_is_behind() {
         let pod = |name: &str| {
             let mut pod = PodView::of(&Pod::default());
             pod.name = name.to_owned();
@@ -354,7 +353,7 @@ mod tests {
             gateway_pods: vec![pod("g")],
             ..World::default()
         };
-        assert!(!world.all_know(7), "nobody said so");
+        assert_eq!(world.behind(7), ["n", "g"], "nobody said so");
         let node = node_client::NodeReport {
             epoch: 7,
             ..Default::default()
@@ -365,16 +364,16 @@ mod tests {
             ..Default::default()
         };
         world.gateway_reports.insert("g".to_owned(), Ok(gateway));
-        assert!(
-            !world.all_know(7),
-            "the gateway would still call who has left"
-        );
+        assert_eq!(world.behind(7), ["g"], "it would still call who has left");
         gateway.epoch = 8;
         world.gateway_reports.insert("g".to_owned(), Ok(gateway));
-        assert!(world.all_know(7));
+        assert!(world.behind(7).is_empty());
         world.gateway_reports.clear();
         world.gateway_pods[0].is_ready = false;
-        assert!(world.all_know(7), "who does not serve calls nobody");
+        assert!(
+            world.behind(7).is_empty(),
+            "who does not serve calls nobody"
+        );
     }
 
     #[test]

@@ -148,7 +148,17 @@ pub async fn reconcile(
 ///
 /// # Errors
 /// When the ring cannot be read.
-pub fn look(tools: &Tools<'_>, cache: &Cache, world: &World) -> Result<Outcome, Error> {
+pub fn look_only(tools: &Tools<'_>, cache: &Cache, world: &World) -> Result<Outcome, Error> {
+    let mut outcome = look(tools, cache, world)?;
+    let wanted = build::build(&inputs(tools, cache, world, &outcome));
+    if !build::are_as_built(&wanted, world.node_set.as_ref(), world.gateways.as_ref()) {
+        let sentence = "spec.paused is true: what was changed meanwhile waits".to_owned();
+        outcome.failure = Some(("Paused", sentence));
+    }
+    Ok(outcome)
+}
+
+fn look(tools: &Tools<'_>, cache: &Cache, world: &World) -> Result<Outcome, Error> {
     let document = known(tools, &cache.names, world)?;
     let wanted = cache.spec.nodes.replicas;
     let node_pods = drain::pods_needed(&cache.names, wanted, document.as_ref());
@@ -283,7 +293,7 @@ async fn turn_ring(
 /// before would still call it.
 fn pods_for_now(cache: &Cache, world: &World, document: &Document) -> i32 {
     let needed = drain::pods_needed(&cache.names, cache.spec.nodes.replicas, Some(document));
-    if world.all_know(document.epoch()) {
+    if world.behind(document.epoch()).is_empty() {
         return volumes::pods_possible(world, needed);
     }
     let set = world.node_set.as_ref().and_then(|set| set.spec.as_ref());
@@ -298,19 +308,7 @@ async fn apply_objects(
     node_set_held: bool,
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
-    let active = status::active(outcome.document.as_ref(), world);
-    let node_pods = usize::try_from(outcome.node_pods).unwrap_or(0);
-    let inputs = Inputs {
-        cache,
-        default_image: tools.default_image,
-        node_pods: outcome.node_pods,
-        may_disrupt: active.len() == node_pods && outcome.step == Step::Settled,
-        s3_credentials: world.secrets.s3.as_deref(),
-        redis_url: world.secrets.redis.as_deref(),
-        node_set: world.node_set.as_ref(),
-        gateways: world.gateways.as_ref(),
-    };
-    let all = build::build(&inputs);
+    let all = build::build(&inputs(tools, cache, world, outcome));
     let wanted: Vec<Object> = all
         .iter()
         .filter(|object| match object.resource.kind.as_str() {
@@ -329,6 +327,27 @@ async fn apply_objects(
     outcome.node_set = applied.node_set.or_else(|| world.node_set.clone());
     outcome.gateways = applied.gateways.or_else(|| world.gateways.clone());
     Ok(())
+}
+
+/// What the objects are built of.
+fn inputs<'a>(
+    tools: &Tools<'a>,
+    cache: &'a Cache,
+    world: &'a World,
+    outcome: &Outcome,
+) -> Inputs<'a> {
+    let active = status::active(outcome.document.as_ref(), world);
+    let node_pods = usize::try_from(outcome.node_pods).unwrap_or(0);
+    Inputs {
+        cache,
+        default_image: tools.default_image,
+        node_pods: outcome.node_pods,
+        may_disrupt: active.len() == node_pods && outcome.step == Step::Settled,
+        s3_credentials: world.secrets.s3.as_deref(),
+        redis_url: world.secrets.redis.as_deref(),
+        node_set: world.node_set.as_ref(),
+        gateways: world.gateways.as_ref(),
+    }
 }
 
 /// Whether pods of nodes could not start, or would be other ones than when their Secret is back.

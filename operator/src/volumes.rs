@@ -97,6 +97,12 @@ pub(crate) async fn replace_lost(
         Ok(Verdict::Replace { pod, claim }) => {
             let note = format!("{claim} went with its machine; {pod} gets an empty volume");
             outcome.news.push(News::warning("VolumeLost", note));
+            let mut lost = cache.lost.clone();
+            if lost.remove(&pod)
+                && let Err(error) = apply::keep_lost(tools.client, &cache.names, &lost).await
+            {
+                tracing::warn!(%error, "the annotation of lost nodes could not be changed");
+            }
         }
         Ok(Verdict::TooMany { lost, of }) => {
             let note = format!(

@@ -241,6 +241,7 @@ fn variables(inputs: &Inputs<'_>) -> Vec<EnvVar> {
             format!("{SIGNING_FOLDER}/key"),
         ),
     ];
+    variables.extend(pod::trace_variables(inputs));
     if spec.replication.zone_aware {
         // Kubernetes copies the machine's zone to its pods; where it does not, the variable is empty, which is no zone.
         let field = format!("metadata.labels['{}']", spec.nodes.zones_key);

@@ -33,7 +33,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    names::{Component, Names},
+    names::{Component, INPUTS, Names},
     validate::Cache,
 };
 
@@ -112,6 +112,27 @@ pub fn build(inputs: &Inputs<'_>) -> Vec<Object> {
     objects.extend(gateway::autoscaler(inputs).as_ref().map(Object::of));
     objects.extend(gc::build(inputs).as_ref().map(Object::of));
     objects
+}
+
+/// Whether the workloads are as they were built: of the same inputs, and as many.
+pub fn are_as_built(
+    objects: &[Object],
+    node_set: Option<&StatefulSet>,
+    gateways: Option<&Deployment>,
+) -> bool {
+    let wanted = |kind: &str| {
+        let object = objects.iter().find(|object| object.resource.kind == kind)?;
+        let inputs = object.body["metadata"]["annotations"][INPUTS].as_str()?;
+        let replicas = object.body["spec"]["replicas"].as_i64()?;
+        Some((inputs.to_owned(), replicas))
+    };
+    let has = |meta: &ObjectMeta, replicas: Option<i32>| {
+        let inputs = meta.annotations.as_ref()?.get(INPUTS)?;
+        Some((inputs.clone(), i64::from(replicas?)))
+    };
+    let nodes = node_set.and_then(|set| has(&set.metadata, set.spec.as_ref()?.replicas));
+    let gateways = gateways.and_then(|set| has(&set.metadata, set.spec.as_ref()?.replicas));
+    wanted("StatefulSet") == nodes && wanted("Deployment") == gateways
 }
 
 /// Kinds that a cache has or has not, depending on its spec: what is left over is looked for here.

@@ -199,6 +199,7 @@ fn variables(inputs: &Inputs<'_>) -> Vec<EnvVar> {
         pod::variable_of_pod("POD_NAME", "metadata.name"),
         pod::variable("ZIMCACHE_SERVE__GATEWAY__DRAIN_TIMEOUT", DRAIN),
     ];
+    variables.extend(pod::trace_variables(inputs));
     let tier = inputs.cache.spec.durable_tier.as_ref();
     if let Some(secret) = tier.and_then(|tier| tier.s3.existing_secret.as_ref()) {
         let of = |name, key: &str| pod::variable_of_secret(name, &secret.name, key);

@@ -182,6 +182,21 @@ pub(super) fn log_arguments(inputs: &Inputs<'_>) -> [String; 2] {
     ]
 }
 
+/// Where the process sends its traces, as variables; none where there is nowhere to send them.
+pub(super) fn trace_variables(inputs: &Inputs<'_>) -> Vec<EnvVar> {
+    let telemetry = &inputs.cache.spec.telemetry;
+    let Some(endpoint) = &telemetry.otlp_endpoint else {
+        return Vec::new();
+    };
+    vec![
+        variable("ZIMCACHE_SERVE__TELEMETRY__OTLP_ENDPOINT", endpoint),
+        variable(
+            "ZIMCACHE_SERVE__TELEMETRY__SAMPLE_RATIO",
+            &telemetry.sample_ratio,
+        ),
+    ]
+}
+
 /// The mounts of the ring, the certificates and room for temporary files.
 pub(super) fn mounts() -> Vec<VolumeMount> {
     vec![

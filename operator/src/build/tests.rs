@@ -209,6 +209,27 @@ fn gateways_are_told_who_may_do_what_and_how_much() {
 }
 
 #[test]
+fn traces_are_sent_where_the_spec_says_and_nowhere_else() {
+    let sent = |cache: &Cache| {
+        let objects = build(&inputs(cache));
+        let set = body(&objects, "StatefulSet", "main-node").clone();
+        let variables = container(&set)["env"].as_array().unwrap().clone();
+        let value = |name: &str| {
+            variables
+                .iter()
+                .find(|one| one["name"] == name)
+                .map(|one| one["value"].clone())
+        };
+        value("ZIMCACHE_SERVE__TELEMETRY__OTLP_ENDPOINT")
+    };
+    assert_eq!(sent(&cache(ZimCacheSpec::default())), None);
+    let traced = cache(spec(
+        json!({"telemetry": {"otlpEndpoint": "http://collector:4317"}}),
+    ));
+    assert_eq!(sent(&traced).unwrap(), "http://collector:4317");
+}
+
+#[test]
 fn the_service_of_the_gateways_speaks_tls_only_with_a_certificate() {
     let ports = |cache: &Cache| {
         let objects = build(&inputs(cache));
@@ -342,4 +363,20 @@ fn nodes_are_reached_by_their_own_cache_alone() {
         );
         assert!(peer.get("namespaceSelector").is_none());
     }
+}
+
+#[test]
+fn a_change_that_a_paused_cache_does_not_follow_is_seen() {
+    let cache = cache(ZimCacheSpec::default());
+    let objects = build(&inputs(&cache));
+    let set: StatefulSet =
+        serde_json::from_value(body(&objects, "StatefulSet", "main-node").clone()).unwrap();
+    let deployment: Deployment =
+        serde_json::from_value(body(&objects, "Deployment", "main-gateway").clone()).unwrap();
+    assert!(are_as_built(&objects, Some(&set), Some(&deployment)));
+    assert!(!are_as_built(&objects, None, Some(&deployment)));
+    let mut changed = cache.clone();
+    changed.spec.gateway.replicas = 5;
+    let objects = build(&inputs(&changed));
+    assert!(!are_as_built(&objects, Some(&set), Some(&deployment)));
 }

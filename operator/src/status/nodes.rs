@@ -11,6 +11,7 @@ use crate::{
     drain,
     names::Names,
     node_client::NodeReport,
+    pods::PodView,
 };
 
 /// Figures are rounded to this many parts of the capacity.
@@ -86,12 +87,19 @@ fn state(
     match (member.state, report) {
         (State::Lost, _) => NodePhase::Lost,
         (State::Drained, _) => NodePhase::Drained,
+        // A pod that has never said that it serves is on its way, one that has said so is away.
+        (_, None) if is_starting(seen.world, &member.id) => NodePhase::Starting,
         (_, None) => NodePhase::Unreachable,
         (State::Draining, _) => NodePhase::Draining,
         (State::Joining, _) => NodePhase::Joining,
         (State::Ready, Some(report)) if report.catching_up => NodePhase::CatchingUp,
         (State::Ready, _) => NodePhase::Active,
     }
+}
+
+fn is_starting(world: &World, name: &str) -> bool {
+    let pod = world.nodes.iter().find(|pod| pod.name == name);
+    pod.is_none_or(|pod| !pod.is_ready && !pod.is_terminating)
 }
 
 /// The nodes in full service: in the ring, answering, knowing all that they missed.
@@ -130,9 +138,10 @@ pub(super) fn ready_pods(seen: &Observation<'_>) -> i32 {
 }
 
 /// What keeps pods from running.
-pub(super) fn trouble(seen: &Observation<'_>) -> Option<String> {
-    let pods = seen.world.nodes.iter();
-    let each = pods.filter_map(|pod| Some(format!("{}: {}", pod.name, pod.trouble.as_ref()?)));
+pub(super) fn trouble(pods: &[PodView]) -> Option<String> {
+    let each = pods
+        .iter()
+        .filter_map(|pod| Some(format!("{}: {}", pod.name, pod.trouble.as_ref()?)));
     let all: Vec<String> = each.collect();
     (!all.is_empty()).then(|| all.join("; "))
 }

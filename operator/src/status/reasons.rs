@@ -1,6 +1,6 @@
 //! Why a cache is not as its spec says: the first reason that holds, in the order in which things have to come right.
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::StatefulSet;
 
 use super::{Observation, nodes};
 use crate::{
@@ -34,7 +34,7 @@ pub(super) fn not_ready(seen: &Observation<'_>) -> Option<Reason> {
         .or_else(|| surroundings(seen))
         .or_else(|| ring(seen))
         .or_else(|| pods(seen))
-        .or_else(|| gateways(seen.gateways))
+        .or_else(|| gateways(seen))
         .or_else(|| following(seen))
 }
 
@@ -112,11 +112,14 @@ fn pods(seen: &Observation<'_>) -> Option<Reason> {
             return Some(reason("NodesUpdating", format!("{} is replaced", pod.name)));
         }
     }
-    if let Some(sentence) = nodes::trouble(seen) {
+    if let Some(sentence) = nodes::trouble(&seen.world.nodes) {
         return Some(reason("NodesNotReady", sentence));
     }
     let wanted = seen.cache.spec.nodes.replicas;
     let ready = nodes::ready_pods(seen);
+    if seen.node_pods > wanted {
+        return following(seen).or_else(|| Some(reason("NodesChanging", "a node that left goes")));
+    }
     if !is_current(seen.node_set) || seen.node_pods != wanted {
         return Some(reason("NodesChanging", "the StatefulSet is not there yet"));
     }
@@ -137,9 +140,12 @@ fn is_current(set: Option<&StatefulSet>) -> bool {
     wanted.is_some() && observed >= wanted
 }
 
-fn gateways(gateways: Option<&Deployment>) -> Option<Reason> {
+fn gateways(seen: &Observation<'_>) -> Option<Reason> {
     let word = "GatewaysNotReady";
-    let Some(gateways) = gateways else {
+    if let Some(sentence) = nodes::trouble(&seen.world.gateway_pods) {
+        return Some(reason(word, sentence));
+    }
+    let Some(gateways) = seen.gateways else {
         return Some(reason(word, "there is no Deployment yet"));
     };
     let status = gateways.status.clone().unwrap_or_default();
@@ -163,18 +169,12 @@ fn gateways(gateways: Option<&Deployment>) -> Option<Reason> {
     Some(reason(word, sentence))
 }
 
-/// Whether all nodes know the ring.
+/// Whether everybody knows the ring.
 fn following(seen: &Observation<'_>) -> Option<Reason> {
     let epoch = seen.document?.epoch();
-    let behind = seen
-        .world
-        .reports
-        .values()
-        .flatten()
-        .filter(|report| report.epoch < epoch);
-    let behind: Vec<&str> = behind.map(|report| report.id.as_str()).collect();
+    let behind = seen.world.behind(epoch);
     let sentence = format!(
-        "{} do not know the ring of epoch {epoch} yet",
+        "{} not following the ring of epoch {epoch} yet",
         behind.join(", ")
     );
     (!behind.is_empty()).then(|| reason("RingNotFollowed", sentence))
