@@ -21,6 +21,8 @@ const MIX: Mix = Mix {
     writes: 40,
     smaller: 2,
 };
+/// Failed calls shown; the rest is counted only.
+const SHOWN: usize = 8;
 /// Calls in the time of a check below which it proves nothing.
 const LEAST_CALLS: usize = 200;
 
@@ -66,6 +68,9 @@ impl Clients {
             tally.acknowledged,
             errors(&tally)
         ));
+        for trouble in self.recorder.troubles_since(from).iter().take(SHOWN) {
+            say(&format!("       {trouble}"));
+        }
         done?;
         Ok(Watched { tally })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use zimcache_link::Error;
 use zimcache_store::{
     BlobStore, BlobWriter, ByteRange, CreateOptions, Reader, RecordKey, Result, Touch,
@@ -15,7 +16,7 @@ use zimcache_types::{Code, Digest, Hasher, Namespace};
 use crate::{
     config::Durability,
     flight, missing,
-    node::store_error,
+    node::{store_error, unavailable},
     repair::Repair,
     search::{Findings, Wanted, search},
     shared::Shared,
@@ -25,6 +26,9 @@ use crate::{
 
 /// Blobs of this size or unknown size are asked for again soon when a node is slow; in bytes.
 const SMALL_BYTES: u64 = 1 << 20;
+
+/// How many rings one deletion follows.
+const MOST_RINGS: usize = 3;
 
 /// The blobs of the cluster.
 #[derive(Debug)]
@@ -208,7 +212,8 @@ fn not_proven() -> Error {
 
 impl Shared {
     /// Does something on every member that is neither drained nor lost, under the epoch of the ring that says so. Again
-    /// when a node knows of a newer ring: that may have members which this one has not.
+    /// when a node knows of a newer ring, or this gateway does by then: that may have members which this one has not.
+    /// What all rounds brought is returned, so that a second one does not hide what the first one found.
     ///
     /// # Errors
     /// `Unavailable` when one of them cannot be reached or fails.
@@ -219,16 +224,26 @@ impl Shared {
     where
         F: Future<Output = zimcache_link::Result<T>>,
     {
-        crate::shared::under_the_newest_ring(self, || self.on_members_of(self.view(), &work))
-            .await
-            .map_err(store_error)
+        let all = Mutex::new(Vec::new());
+        for _ in 0..MOST_RINGS {
+            let round = || self.on_members_of(self.view(), &work, &all);
+            let done = crate::shared::under_the_newest_ring(self, round).await;
+            if done.map_err(store_error)? {
+                return Ok(all.into_inner());
+            }
+        }
+        Err(unavailable(
+            "the members of the cluster change all the time",
+        ))
     }
 
+    /// One round; whether those were all members that there are now.
     async fn on_members_of<T, F>(
         &self,
         view: Arc<crate::view::View>,
         work: impl Fn(&Arc<crate::node::Node>, u64) -> F,
-    ) -> zimcache_link::Result<Vec<T>>
+        all: &Mutex<Vec<T>>,
+    ) -> zimcache_link::Result<bool>
     where
         F: Future<Output = zimcache_link::Result<T>>,
     {
@@ -236,17 +251,20 @@ impl Shared {
         let calls = view
             .present()
             .map(|node| node.call(limit, work(node, view.epoch())));
-        let mut done = futures_util::future::join_all(calls).await;
-        let is_stale =
-            |done: &zimcache_link::Result<T>| matches!(done, Err(Error::StaleRing { .. }));
-        if let Some(stale) = done.iter().position(is_stale) {
-            done.swap(0, stale);
-        } else if self.view().epoch() > view.epoch() {
-            return Err(Error::Refused {
-                code: Code::Unavailable,
-                message: "the members of the cluster have changed meanwhile".into(),
-            });
+        let done = futures_util::future::join_all(calls).await;
+        let mut failure = None;
+        for one in done {
+            match one {
+                Ok(value) => all.lock().push(value),
+                Err(stale @ Error::StaleRing { .. }) => failure = Some(stale),
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        done.into_iter().collect()
+        match failure {
+            Some(error @ Error::StaleRing { .. }) => Err(error),
+            _ if self.view().epoch() > view.epoch() => Ok(false),
+            Some(error) => Err(error),
+            None => Ok(true),
+        }
     }
 }

@@ -9,6 +9,8 @@ use crate::helm::{RELEASE, Version};
 use crate::kube::wait_until;
 use crate::world::{CACHE, World, component};
 
+/// The oldest Kubernetes that the chart is for.
+const OLDEST: &str = "1.33.0";
 /// Nodes that the values ask for.
 pub(super) const NODES: u64 = 3;
 
@@ -19,7 +21,9 @@ pub(super) fn renders(world: &mut World) -> Result<()> {
             .helm
             .run(version, &["lint", "--strict", &chart, "--values", &values])?;
         ensure!(linted.contains("0 chart(s) failed"), "{linted}");
-        let rendered = world.helm.apply(version, "template", &[])?;
+        let rendered = world
+            .helm
+            .apply(version, "template", &["--kube-version", OLDEST])?;
         ensure!(
             rendered.contains("kind: ZimCache") && rendered.contains("name: zim-operator"),
             "{version:?} renders neither operator nor cache"

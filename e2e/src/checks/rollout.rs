@@ -105,7 +105,10 @@ pub(super) fn hands_off(world: &mut World) -> Result<()> {
 /// A Secret that the spec names goes and comes back; whoever is served meanwhile is served.
 pub(super) fn secret_missing(world: &mut World) -> Result<()> {
     let name = world.cache()?["spec"]["rateLimits"]["redis"]["existingSecret"]["name"].clone();
-    let name = name.as_str().context("a Secret for Redis in the spec")?.to_owned();
+    let name = name
+        .as_str()
+        .context("a Secret for Redis in the spec")?
+        .to_owned();
     let secret = world.kube.get(&["secret", &name])?;
     let copy = json!({
         "apiVersion": "v1", "kind": "Secret", "type": secret["type"], "data": secret["data"],
@@ -125,7 +128,9 @@ pub(super) fn secret_missing(world: &mut World) -> Result<()> {
             Ok((!is_shown).then(|| ready.to_string()))
         })
         .and_then(|_| {
-            let events = world.kube.run(&["get", "events", "--field-selector=type=Warning"])?;
+            let events = world
+                .kube
+                .run(&["get", "events", "--field-selector=type=Warning"])?;
             ensure!(events.contains(&name), "no event names it: {events}");
             Ok(())
         });

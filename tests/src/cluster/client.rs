@@ -24,6 +24,7 @@ pub struct Recorder {
     begun: Instant,
     history: Mutex<History>,
     findings: Mutex<Vec<String>>,
+    troubles: Mutex<Vec<(u64, String)>>,
 }
 
 impl Recorder {
@@ -38,6 +39,7 @@ impl Recorder {
             begun: Instant::now(),
             history: Mutex::new(History::new(limits)),
             findings: Mutex::default(),
+            troubles: Mutex::default(),
         })
     }
 
@@ -65,6 +67,18 @@ impl Recorder {
     pub fn findings(&self) -> Vec<String> {
         let findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         findings.clone()
+    }
+
+    /// What broke off or was "unavailable" since then, in words.
+    pub fn troubles_since(&self, from: u64) -> Vec<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = troubles.iter().filter(|(at, _)| *at >= from);
+        since.map(|(_, what)| what.clone()).collect()
+    }
+
+    fn trouble(&self, what: String) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.push((self.now(), what));
     }
 
     fn find(&self, what: String) {
@@ -243,10 +257,17 @@ impl Client {
         let kept = self.connection.take();
         let is_kept = kept.is_some();
         let Some(mut connection) = kept.or_else(|| self.connect()) else {
+            self.recorder
+                .trouble(format!("{method} {path}: not connected"));
             return Sent::Nowhere;
         };
         match connection.request(method, path, &[], body) {
             Ok(response) => {
+                if matches!(response.status, 500..) {
+                    let (status, text) = (response.status, response.text());
+                    self.recorder
+                        .trouble(format!("{method} {path}: {status} {}", text.trim_end()));
+                }
                 if response.header("connection") != Some("close") {
                     self.connection = Some(connection);
                 }
@@ -256,6 +277,7 @@ impl Client {
                 self.send(method, path, body)
             }
             Err(error) => {
+                self.recorder.trouble(format!("{method} {path}: {error}"));
                 if error.kind() == std::io::ErrorKind::InvalidData {
                     self.recorder.find(format!("{method} {path}: {error}"));
                 }

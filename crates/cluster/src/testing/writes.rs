@@ -291,3 +291,31 @@ async fn a_deletion_and_a_purge_under_an_old_ring_reach_the_members_that_are_new
         assert!(rig.holders(&key).is_empty());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_while_the_ring_changes_reaches_who_is_new_and_tells_what_was_there() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, body) = (rig.gateway(), body(1000, 14));
+    gateway.put(&body).await.unwrap();
+    let key = blob_key(&body);
+    let owners = rig.places(&key).0;
+    let new = super::fake::Fake::new("new", &rig.net);
+    let held = owners[0].state.lock().records.held[&key].clone();
+    new.state.lock().records.held.insert(key.clone(), held);
+    let before = rig.rings.borrow().clone();
+    let members = super::harness::members(&["new"]);
+    let join = zimcache_ring::Change::Join { members };
+    let document = zimcache_ring::next(&before, &join).unwrap();
+    // Somebody else takes so long that the ring changes before all have answered.
+    let is_owner = |node: &Arc<super::fake::Fake>| owners.iter().any(|owner| owner.id == node.id);
+    let mut others = rig.nodes().into_iter();
+    let other = others.find(|node| !is_owner(node) && *node.id != *"new");
+    other.unwrap().set(Fault::Slow(Duration::from_millis(40)));
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rig.rings.send_replace(Arc::new(document));
+    };
+    let (deleted, ()) = tokio::join!(gateway.blobs.delete(&team(), &sha(&body)), change);
+    assert!(deleted.unwrap(), "it was there");
+    assert!(rig.holders(&key).is_empty());
+}
