@@ -1,6 +1,9 @@
 //! Blobs survive any single fault during their write, on two nodes, with hints exactly where an owner was missed.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use zimcache_store::CreateOptions;
 use zimcache_types::Code;
