@@ -27,6 +27,8 @@ pub struct Policy {
     pub cors_origins: Vec<String>,
     /// Log every request.
     pub access_log: bool,
+    /// Which share of requests is traced when their callers do not say, from 0 to 1.
+    pub trace_ratio: f64,
 }
 
 impl Default for Policy {
@@ -42,6 +44,7 @@ impl Default for Policy {
             assets: AssetsConfig::default(),
             cors_origins: Vec::new(),
             access_log: false,
+            trace_ratio: 0.0,
         }
     }
 }

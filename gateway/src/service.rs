@@ -1,6 +1,6 @@
 //! One request: find its dialect, let it answer, settle the body, record how it went.
 //!
-//! This is the hot path: no allocation, no timer, no span of its own. Not here: dialects (`protocol`) and statuses
+//! This is the hot path: no allocation, no timer, and no span but for requests that are traced. Not here: dialects (`protocol`) and statuses
 //! (`status`). Invariant: a request that was answered before its body was read either has the small rest of it read or
 //! has its connection closed, so that the next request is never mistaken for a body.
 
@@ -12,8 +12,10 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Incoming;
+use tracing::{Instrument as _, Span};
 use zimcache_auth::Principal;
 use zimcache_store as store;
+use zimcache_telemetry::trace;
 use zimcache_types::Namespace;
 
 use crate::{
@@ -42,7 +44,7 @@ pub(crate) async fn answer(
     let (head, incoming) = request.into_parts();
     let in_force = shared.policy.load_full();
     let policy = &in_force.policy;
-    let mut record = Record::begin(&shared, &conn, &head, policy.access_log);
+    let mut record = Record::begin(&shared, &conn, &head, policy);
     let admission = in_force.limiter.as_ref().map(|limiter| {
         let proxies = &shared.config.trusted_proxies;
         let address = client_address::of(conn.peer, &head.headers, proxies);
@@ -58,7 +60,8 @@ pub(crate) async fn answer(
         admission: admission.as_ref(),
         noted: &noted,
     };
-    let (dialect, mut response) = dispatch(&asked, &mut upload).await;
+    let answered = dispatch(&asked, &mut upload).instrument(record.span.clone());
+    let (dialect, mut response) = answered.await;
     record.dialect = dialect;
     if let Some(admission) = &admission {
         let denied = noted.denied.load(Ordering::Relaxed);
@@ -168,6 +171,8 @@ pub(crate) struct Record {
     received_bytes: u64,
     stall: Option<Arc<Stall>>,
     line: Option<Box<Line>>,
+    /// Nothing, for a request that is not traced.
+    span: Span,
 }
 
 /// What the access log says beyond the figures.
@@ -183,9 +188,14 @@ struct Line {
 }
 
 impl Record {
-    fn begin(shared: &Arc<Shared>, conn: &Arc<Conn>, head: &Parts, access_log: bool) -> Record {
+    fn begin(shared: &Arc<Shared>, conn: &Arc<Conn>, head: &Parts, policy: &Policy) -> Record {
         conn.begin();
-        let line = access_log.then(|| {
+        let span = trace::of_request(&head.headers, policy.trace_ratio);
+        if !span.is_disabled() {
+            span.record("http.request.method", head.method.as_str());
+            span.record("url.path", head.uri.path());
+        }
+        let line = policy.access_log.then(|| {
             Box::new(Line {
                 id: shared.logged.fetch_add(1, Ordering::Relaxed),
                 method: head.method.clone(),
@@ -211,6 +221,22 @@ impl Record {
             received_bytes: 0,
             stall: None,
             line,
+            span,
+        }
+    }
+
+    /// Tells the span what the request was.
+    fn describe(&self) {
+        let dialect = self.dialect.as_str();
+        let name = format!("{} {dialect}", self.verb.as_str());
+        self.span.record("otel.name", name);
+        self.span.record("zimcache.dialect", dialect);
+        if let Some(namespace) = &self.namespace {
+            self.span.record("zimcache.namespace", namespace.as_str());
+        }
+        if let Some(status) = self.status {
+            self.span
+                .record("http.response.status_code", status.as_u16());
         }
     }
 
@@ -274,10 +300,14 @@ impl Drop for Record {
             received_bytes: self.received_bytes,
             took,
         });
+        if !self.span.is_disabled() {
+            self.describe();
+        }
         if let Some(line) = &self.line {
             tracing::info!(
                 target: "zimcache::access",
                 id = line.id,
+                trace_id = trace::trace_of(&self.span),
                 peer = %self.conn.peer,
                 client = line.client.map(tracing::field::display),
                 method = %line.method,

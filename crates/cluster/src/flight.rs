@@ -22,6 +22,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 use zimcache_link::Error;
 use zimcache_store::{ByteRange, ChunkStream, Reader, RecordKey, Result};
 use zimcache_types::Code;
@@ -121,7 +122,8 @@ impl Flights {
         flights.insert(key.clone(), Arc::downgrade(&flight));
         drop(flights);
         let run = run(Arc::clone(shared), Arc::clone(&flight), key.clone(), size);
-        zimcache_telemetry::task::spawn("read a blob", run);
+        // Whoever began it has it in his trace.
+        zimcache_telemetry::task::spawn("read a blob", run.in_current_span());
         (flight, place)
     }
 

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::ServeConfig;
 
 /// Settings, or sections ending in a dot, that take effect without a restart.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 9] = [
     "assets.",
     "auth.",
     "limits.",
@@ -16,6 +16,7 @@ const LIVE: [&str; 8] = [
     "gateway.cors-origins",
     "store.retention",
     "store.min-lifetime",
+    "telemetry.sample-ratio",
 ];
 
 /// Names of settings that differ.

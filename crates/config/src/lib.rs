@@ -25,6 +25,7 @@ pub mod s3;
 pub mod secret;
 pub mod serve;
 pub mod store;
+pub mod telemetry;
 pub mod tls;
 pub mod url_prefix;
 
@@ -47,5 +48,6 @@ pub use s3::S3Config;
 pub use secret::Secret;
 pub use serve::ServeConfig;
 pub use store::{Compression, EvictionPolicy, StoreConfig};
+pub use telemetry::{SampleRatio, SampleRatioError, TelemetryConfig};
 pub use tls::{TlsConfig, TlsVersion};
 pub use url_prefix::{UrlPrefix, UrlPrefixError};

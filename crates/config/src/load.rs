@@ -29,13 +29,19 @@ pub struct Alias {
 }
 
 /// Older and shorter names of environment variables, with the settings each one sets.
-pub const ALIASES: [Alias; 13] = [
+pub const ALIASES: [Alias; 16] = [
     alias("MAX_CACHE_SIZE", &["store.max-size"]),
     Alias {
         name: "CACHE_RETENTION_DAYS",
         settings: &["store.retention"],
         read: |days| vec![format!("{}d", days.trim())],
     },
+    alias("OTEL_EXPORTER_OTLP_ENDPOINT", &["telemetry.otlp-endpoint"]),
+    alias(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        &["telemetry.otlp-endpoint"],
+    ),
+    alias("OTEL_TRACES_SAMPLER_ARG", &["telemetry.sample-ratio"]),
     alias("ZIMCACHE_TOKENS", &["auth.tokens"]),
     alias("BUILDER_CACHE_SERVER_HOST", &["bind"]),
     alias("BUILDER_CACHE_SERVER_PORT", &["port"]),

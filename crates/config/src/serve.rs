@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use crate::{
     AssetsConfig, AuthConfig, ClusterConfig, GatewayConfig, LimitsConfig, LogConfig, Namespaces,
-    S3Config, StoreConfig, TlsConfig,
+    S3Config, StoreConfig, TelemetryConfig, TlsConfig,
     field::{Field, settings},
     namespaces,
     problem::{Checks, Problems},
@@ -32,6 +32,8 @@ settings! {
     sections {
         /// What is logged, and how.
         log: LogConfig;
+        /// Traces of single requests.
+        telemetry: TelemetryConfig;
         /// Connections and bodies.
         gateway: GatewayConfig;
         /// Disk and RAM.
@@ -62,6 +64,7 @@ impl ServeConfig {
         let sections = [
             Self::FIELDS,
             LogConfig::FIELDS,
+            TelemetryConfig::FIELDS,
             GatewayConfig::FIELDS,
             StoreConfig::FIELDS,
             AuthConfig::FIELDS,
@@ -94,6 +97,7 @@ impl ServeConfig {
     pub fn validate(&self) -> Result<(), Problems> {
         let sections = [
             self.validate_top(),
+            self.telemetry.validate(),
             self.gateway.validate(),
             self.store.validate(),
             self.tls.validate(),

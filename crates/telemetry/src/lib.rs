@@ -1,4 +1,5 @@
-//! What every binary tells about itself: logs ([`log`]), figures ([`metrics`]) and named tasks ([`task`]).
+//! What every binary tells about itself: logs ([`log`]), figures ([`metrics`]), named tasks
+//! ([`task`]) and the way of single requests ([`trace`]).
 //!
 //! Not here: any figure's meaning (each component registers its own), reading the environment (`crates/config`), and
 //! process globals other than the logger that a binary installs once at start-up.
@@ -7,3 +8,4 @@ pub mod log;
 pub mod metrics;
 mod process;
 pub mod task;
+pub mod trace;

@@ -60,6 +60,20 @@ impl Operation {
         }
     }
 
+    /// The name of its span.
+    pub(crate) const fn span(self) -> &'static str {
+        match self {
+            Operation::Get => "s3 get",
+            Operation::Head => "s3 head",
+            Operation::Put => "s3 put",
+            Operation::Copy => "s3 copy",
+            Operation::Delete => "s3 delete",
+            Operation::List => "s3 list",
+            Operation::Multipart => "s3 multipart",
+            Operation::Bucket => "s3 bucket",
+        }
+    }
+
     /// The verb phrase for messages.
     pub(crate) const fn action(self) -> &'static str {
         match self {

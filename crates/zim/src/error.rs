@@ -24,6 +24,8 @@ pub(crate) enum Error {
     NoStorage,
     #[error("cannot set up logging")]
     Log(#[from] zimcache_telemetry::log::Error),
+    #[error(transparent)]
+    Traces(#[from] zimcache_telemetry::trace::Error),
     #[error("port {} of {} is in use by another program; choose another with --port, or 0 for any free one", .0.port(), .0.ip())]
     PortInUse(SocketAddr),
     #[error("cannot listen on {address}")]
@@ -264,6 +266,7 @@ impl Error {
             | Error::Verification(_) => Code::Unavailable,
             Error::PrintConfig(_)
             | Error::Log(_)
+            | Error::Traces(_)
             | Error::Answer(_)
             | Error::Runtime(_)
             | Error::TlsClient(_)

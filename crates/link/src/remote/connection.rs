@@ -19,7 +19,7 @@ use h2::{
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame};
 use tokio::time::{sleep, timeout};
-use zimcache_telemetry::task;
+use zimcache_telemetry::{task, trace};
 
 use crate::wire::{
     CONNECTION_WINDOW_BYTES, CONTENT_TYPE, Call, FRAME_BYTES, Gathered, HEADERS_BYTES, Io,
@@ -123,6 +123,9 @@ fn request(call: Call) -> Request<()> {
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    if let Some(context) = trace::traceparent() {
+        headers.insert(trace::TRACEPARENT, context);
+    }
     request
 }
 

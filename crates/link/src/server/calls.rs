@@ -5,7 +5,9 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use tracing::Instrument as _;
 use zimcache_proto::{Message, node};
+use zimcache_telemetry::trace;
 
 use super::{health, reading, writing};
 use crate::{
@@ -21,11 +23,12 @@ pub(super) async fn answer(peer: &Arc<dyn Peer>, request: Request<Incoming>) -> 
             message: "there is no such call".into(),
         });
     };
+    let span = trace::of_call(request.headers(), call.name());
     let messages = match call {
         Call::Health => Messages::of_anybody(request.into_body()),
         _ => Messages::request(request.into_body()),
     };
-    let body = answer_call(peer, call, messages).await;
+    let body = answer_call(peer, call, messages).instrument(span).await;
     body.map_or_else(|error| refusal(&error), response)
 }
 

@@ -101,6 +101,11 @@ impl Call {
         }
     }
 
+    /// Its name as gRPC has it.
+    pub(crate) fn name(self) -> &'static str {
+        self.uri().trim_start_matches("http://node/")
+    }
+
     /// The call at a path.
     pub(crate) fn of(path: &str) -> Option<Call> {
         let is_at = |call: &Call| call.uri().strip_prefix("http://node") == Some(path);

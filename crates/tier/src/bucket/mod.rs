@@ -21,6 +21,8 @@ use aws_sdk_s3::{
     types::{BucketLocationConstraint, CreateBucketConfiguration},
 };
 use tokio::time::Instant;
+use tracing::Instrument as _;
+use zimcache_telemetry::trace;
 use zimcache_types::{Clock, Timestamp};
 
 pub(crate) use list::Listed;
@@ -227,7 +229,8 @@ impl Bucket {
         let began = Instant::now();
         let limit = self.shared.settings.request_timeout
             + Duration::from_secs(call.body_bytes / BYTES_PER_SECOND);
-        let answer = tokio::time::timeout(limit, Box::pin(request)).await;
+        let request = Box::pin(request).instrument(trace::asking(call.operation.span()));
+        let answer = tokio::time::timeout(limit, request).await;
         let answer = match answer {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(error)) => Err(Refusal::of(&error)),

@@ -14,6 +14,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use zimcache_store::{
     ByteRange, Pins, RecordHead, RecordKey, RecordKind, RecordOptions, RecordWriter, Replica,
 };
@@ -109,7 +110,8 @@ impl Fills {
         flights.insert(key.clone(), Arc::clone(&flight));
         drop(flights);
         let fetch = Arc::clone(&self.shared).run(key.clone(), Arc::clone(&flight));
-        task::spawn("fill from the bucket", fetch);
+        // Whoever began it has it in his trace.
+        task::spawn("fill from the bucket", fetch.in_current_span());
         (flight, reader)
     }
 

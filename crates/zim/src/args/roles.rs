@@ -285,6 +285,10 @@ pub(crate) struct CommonArgs {
     log_level: Option<String>,
     #[arg(long, value_name = "FORMAT", help = about("--log-format"))]
     log_format: Option<String>,
+    #[arg(long, value_name = "URL", help = about("--otlp-endpoint"))]
+    otlp_endpoint: Option<String>,
+    #[arg(long, value_name = "RATIO", help = about("--sample-ratio"))]
+    sample_ratio: Option<String>,
     #[arg(long, value_name = "FILE", help = about("--pid-file"))]
     pid_file: Option<String>,
     /// Read settings from this TOML file
@@ -303,6 +307,8 @@ impl CommonArgs {
         vec![
             ("--log-level", self.log_level.clone()),
             ("--log-format", self.log_format.clone()),
+            ("--otlp-endpoint", self.otlp_endpoint.clone()),
+            ("--sample-ratio", self.sample_ratio.clone()),
             ("--pid-file", self.pid_file.clone()),
         ]
     }

@@ -29,6 +29,7 @@ pub(super) fn policy(
         assets: config.assets.clone(),
         cors_origins: config.gateway.cors_origins.clone(),
         access_log: config.gateway.access_log,
+        trace_ratio: config.telemetry.sample_ratio.as_f64(),
     })
 }
 

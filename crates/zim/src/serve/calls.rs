@@ -1,7 +1,8 @@
 //! Counts and times the calls between gateways and nodes, on either side.
 //!
 //! A [`Counted`] stands in front of a [`Peer`] and changes nothing. A read is timed until the head of its answer, a
-//! write until it is durable. Not here: the calls (`zimcache_link`). Calls that their caller gave up are not counted.
+//! write until it is durable; a question of a request that is traced is a span of the same length. Not here: the calls
+//! and the spans of who answers (`zimcache_link`). Calls that their caller gave up are not counted.
 
 use std::{
     future::Future,
@@ -11,12 +12,16 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tracing::{Instrument as _, Span};
 use zimcache_link::{
     Error, Find, Found, ListedBlob, ListedEntry, Listing, Manage, Peer, Presence, Pull, Read,
     Result, Status, StatusQuestion, Write, Writing,
 };
 use zimcache_store::{ByteRange, Pins, RecordKey, Version, Written};
-use zimcache_telemetry::metrics::{Counter, Label, LatencyHistogram, Registry};
+use zimcache_telemetry::{
+    metrics::{Counter, Label, LatencyHistogram, Registry},
+    trace,
+};
 use zimcache_types::Namespace;
 
 /// Who calls whom.
@@ -65,6 +70,22 @@ impl Call {
         (Call::Status, "status"),
         (Call::Manage, "manage"),
     ];
+
+    /// The name of its span.
+    const fn span(self) -> &'static str {
+        match self {
+            Call::Read => "node read",
+            Call::Write => "node write",
+            Call::Find => "node find",
+            Call::Pull => "node pull",
+            Call::Settle => "node settle",
+            Call::Delete => "node delete",
+            Call::Purge => "node purge",
+            Call::List => "node list",
+            Call::Status => "node status",
+            Call::Manage => "node manage",
+        }
+    }
 }
 
 /// How a call ended, as a label.
@@ -126,6 +147,7 @@ pub(super) struct Calls(Arc<Figures>);
 
 #[derive(Debug)]
 struct Figures {
+    direction: Direction,
     calls: [PerCall; Call::ALL.len()],
     read_bytes: Counter,
     written_bytes: Counter,
@@ -135,6 +157,7 @@ impl Calls {
     pub(super) fn new(registry: &Registry, direction: Direction) -> Calls {
         let bytes = |name, help| registry.counter(name, help, &[direction.label()]);
         Calls(Arc::new(Figures {
+            direction,
             calls: Call::ALL.map(|(_, name)| PerCall::new(registry, direction, name)),
             read_bytes: bytes(
                 "zimcache_link_read_bytes_total",
@@ -161,12 +184,19 @@ impl Calls {
         figures.seconds.observe(took.as_secs_f64());
     }
 
+    fn span(&self, call: Call) -> Span {
+        match self.0.direction {
+            Direction::In => Span::none(),
+            Direction::Out => trace::asking(call.span()),
+        }
+    }
+
     async fn timed<T, W>(&self, call: Call, work: W) -> Result<T>
     where
         W: Future<Output = Result<T>>,
     {
         let began = Instant::now();
-        let result = work.await;
+        let result = work.instrument(self.span(call)).await;
         self.ended(call, Outcome::of(&result), began.elapsed());
         result
     }
@@ -189,13 +219,14 @@ impl Peer for Counted {
     }
 
     async fn write(&self, write: Write) -> Result<Box<dyn Writing>> {
-        let began = Instant::now();
-        match self.peer.write(write).await {
+        let (began, span) = (Instant::now(), self.calls.span(Call::Write));
+        match self.peer.write(write).instrument(span.clone()).await {
             Ok(writing) => Ok(Box::new(CountedWriting {
                 writing,
                 calls: self.calls.clone(),
                 began,
                 bytes: 0,
+                span,
             })),
             refused => {
                 let outcome = Outcome::of(&refused);
@@ -268,6 +299,7 @@ struct CountedWriting {
     calls: Calls,
     began: Instant,
     bytes: u64,
+    span: Span,
 }
 
 #[async_trait]
@@ -291,7 +323,7 @@ impl Writing for CountedWriting {
     }
 
     async fn commit(self: Box<Self>, pins: Pins) -> Result<Written> {
-        let committed = self.writing.commit(pins).await;
+        let committed = self.writing.commit(pins).instrument(self.span).await;
         let outcome = Outcome::of(&committed);
         self.calls.ended(Call::Write, outcome, self.began.elapsed());
         if committed.is_ok() {

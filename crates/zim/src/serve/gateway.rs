@@ -16,12 +16,12 @@ use zimcache_types::{Namespace, SystemClock};
 use super::{
     access,
     calls::{Calls, Direction},
-    figures, files, keeper, links, listen,
+    figures, files, keeper, links, listen, logs,
     pid_file::PidFile,
     predecessor::outlive,
     prepare,
     ring::RingSource,
-    serve, start_log, start_runtime,
+    serve, start_runtime,
 };
 use crate::{
     args::{GatewayArgs, SettingArgs as _},
@@ -37,14 +37,14 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
     let source = RingSource::of(&config.cluster)?;
     let settings = links::settings(&config.cluster)?;
     let tls = access::tls(&config.tls)?;
-    start_log(&config.log)?;
+    let runtime = start_runtime()?;
+    let traces = logs::start(&config, "gateway", &runtime)?;
     if let Some(warning) = files::raise_limit(config.gateway.max_connections) {
         output::tell(&warning);
     }
     let ring = source.read()?;
     let bound = outlive(|| listen::bind(&config))?;
     let keeper = listen::keeper(&config)?;
-    let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let served = runtime.block_on(async {
         let found = describe(&ring, &source);
@@ -69,6 +69,7 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode> {
         }
         serve(&config, origin, tls, bound, gateway, &found).await
     });
+    traces.finish();
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
 }

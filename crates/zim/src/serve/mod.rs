@@ -15,6 +15,7 @@ pub(crate) mod gateway;
 mod keeper;
 mod links;
 mod listen;
+mod logs;
 mod member;
 pub(crate) mod node;
 mod pid_file;
@@ -26,10 +27,9 @@ mod stop;
 use std::{net::TcpListener, num::NonZero, path::Path, process::ExitCode, thread};
 
 use tokio::runtime::{self, Runtime};
-use zimcache_config::{Environment, LogConfig, LogFormat, ServeConfig};
+use zimcache_config::{Environment, ServeConfig};
 use zimcache_gateway::{Gateway, Stores, Tls};
 use zimcache_node::Node;
-use zimcache_telemetry::log;
 
 use crate::{
     args::{CommonArgs, ServeArgs, SettingArgs as _},
@@ -46,14 +46,14 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     };
     let storage = config.storage.as_deref().ok_or(Error::NoStorage)?;
     let tls = access::tls(&config.tls)?;
-    start_log(&config.log)?;
+    let runtime = start_runtime()?;
+    let traces = logs::start(&config, "server", &runtime)?;
     if let Some(warning) = files::raise_limit(config.gateway.max_connections) {
         output::tell(&warning);
     }
     let bound = outlive(|| listen::bind(&config))?;
     let is_new = !local::holds_store(storage);
     let node = outlive(|| open_node(storage, &config.store))?;
-    let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     let found = announce::found(storage, &config, &node.report(), is_new);
     let served = runtime.block_on(async {
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     });
     // The runtime still runs, so that a second signal ends a close that takes too long.
     node.close();
+    traces.finish();
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
 }
@@ -118,18 +119,6 @@ fn prepare(
         return Ok(None);
     }
     Ok(Some((config, origin)))
-}
-
-fn start_log(config: &LogConfig) -> Result<()> {
-    let format = match config.format {
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
-    };
-    let level = config.level.as_str();
-    // Other people's crates are only heard when something is wrong; the access log has a switch of its own.
-    let filter = format!("warn,zim={level},zimcache={level},zimcache::access=info");
-    log::init(format, &filter)?;
-    Ok(())
 }
 
 /// One worker per core that this process may use, which follows CPU affinity.

@@ -20,13 +20,13 @@ use zimcache_telemetry::metrics::Registry;
 use super::{
     announce,
     calls::{Calls, Direction},
-    keeper, links, listen,
+    keeper, links, listen, logs,
     member::Seat,
     pid_file::PidFile,
     predecessor::outlive,
     prepare,
     ring::RingSource,
-    start_log, start_runtime, stop,
+    start_runtime, stop,
 };
 use crate::{
     args::{NodeArgs, SettingArgs as _},
@@ -43,7 +43,8 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     let storage = config.storage.as_deref().ok_or(Error::NoStorage)?;
     let source = RingSource::of(&config.cluster)?;
     let settings = links::settings(&config.cluster)?;
-    start_log(&config.log)?;
+    let runtime = start_runtime()?;
+    let traces = logs::start(&config, "node", &runtime)?;
     let id = config.cluster.member.as_deref();
     let id = id.ok_or(Error::NodeSetting("no id is known: give --member"))?;
     let ring = source.read()?;
@@ -60,7 +61,6 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
     };
     let is_new = !local::holds_store(storage);
     let node = outlive(|| open_node(storage, &config.store))?;
-    let runtime = start_runtime()?;
     let _pid_file = PidFile::write(config.pid_file.as_deref())?;
     output::print(&announce::found(storage, &config, &node.report(), is_new))?;
     let served = runtime.block_on(async {
@@ -76,6 +76,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode> {
         serve(&config, bound, settings, seat, (&node, registry)).await
     });
     node.close();
+    traces.finish();
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
 }
