@@ -128,13 +128,12 @@ fn without_body(response: Response<Body>) -> Response<Body> {
 }
 
 fn metrics(call: &Call<'_>) -> Response<Body> {
-    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     if !call.shared.config.metrics {
         return respond::miss();
     }
-    let page = call.shared.metrics.page();
+    let (format, page) = call.shared.metrics.page_for(&call.head.headers);
     let mut response = Response::new(Body::full(Bytes::from(page)));
-    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    response.headers_mut().insert(header::CONTENT_TYPE, format);
     response
 }
 

@@ -254,6 +254,7 @@ mod tests {
             sent_bytes: 5,
             received_bytes: 0,
             took: Duration::ZERO,
+            trace: None,
         });
     }
 

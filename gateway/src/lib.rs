@@ -55,6 +55,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 use zimcache_config::GatewayConfig;
 use zimcache_store::{BlobStore, EntryStore, StoreAdmin};
@@ -182,9 +183,10 @@ impl Gateway {
         self.0.metrics.registry()
     }
 
-    /// The metrics page, for another port than that of the clients.
-    pub fn metrics(&self) -> String {
-        self.0.metrics.page()
+    /// The metrics page, for another port than that of the clients: its type, and its text. It is in `OpenMetrics` for
+    /// a reader whose headers ask for that.
+    pub fn metrics(&self, headers: &HeaderMap) -> (HeaderValue, String) {
+        self.0.metrics.page_for(headers)
     }
 
     /// The store's keeper side.

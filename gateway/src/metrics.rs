@@ -5,6 +5,7 @@
 //! labels are the closed sets [`Dialect`], [`Verb`] and [`Outcome`], and a bounded number of namespaces
 //! (`namespaces`).
 
+mod exemplars;
 mod held;
 mod limits;
 mod namespaces;
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use zimcache_store::{GcReport, StoreAdmin};
 use zimcache_telemetry::metrics::{Counter, Gauge, LatencyHistogram, Registry};
 use zimcache_types::Namespace;
@@ -24,8 +25,14 @@ use zimcache_types::Namespace;
 pub(crate) use self::held::Held;
 pub(crate) use self::limits::{LeaseFailure, SharedLimits};
 pub(crate) use self::namespaces::{Counts, Namespaces, OTHER};
-use self::store::{STORE_FIGURES, store_values};
+use self::{
+    exemplars::{Exemplars, Last, open_metrics},
+    store::{STORE_FIGURES, store_values},
+};
 use crate::protocol::Dialect;
+
+/// The histogram that has exemplars.
+const REQUEST_SECONDS: &str = "zimcache_request_seconds";
 
 /// The method of a request, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +120,7 @@ pub(crate) struct Traffic {
 struct PerVerb {
     requests: [Counter; Outcome::ALL.len()],
     latency: LatencyHistogram,
+    traced: Last,
 }
 
 #[derive(Debug)]
@@ -137,6 +145,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
     pub(crate) took: Duration,
+    /// Its trace, if it is traced.
+    pub(crate) trace: Option<&'a str>,
 }
 
 impl Ended<'_> {
@@ -268,6 +278,9 @@ impl Metrics {
         let outcome = Outcome::of(ended.status);
         per_verb.requests[outcome as usize].inc();
         per_verb.latency.observe(ended.took.as_secs_f64());
+        if let Some(trace) = ended.trace {
+            per_verb.traced.set(trace, ended.took);
+        }
         if ended.status == Some(StatusCode::TOO_MANY_REQUESTS) {
             dialect.limited.inc();
         }
@@ -308,6 +321,36 @@ impl Metrics {
         self.held.write(&mut page);
         seeds::write(self, &self.admin.stats(), &mut page);
         page
+    }
+
+    /// The page in the format that a reader with these headers wants, and its type.
+    pub(crate) fn page_for(&self, headers: &HeaderMap) -> (HeaderValue, String) {
+        const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+        const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let accepted = headers.get_all(header::ACCEPT).iter();
+        let mut texts = accepted.filter_map(|value| value.to_str().ok());
+        // Prometheus names all formats it knows, this one first.
+        if texts.any(|text| text.contains("application/openmetrics-text")) {
+            (HeaderValue::from_static(OPEN), self.open_page())
+        } else {
+            (HeaderValue::from_static(TEXT), self.page())
+        }
+    }
+
+    /// The same in `OpenMetrics`, with traced requests as exemplars.
+    fn open_page(&self) -> String {
+        let dialects = Dialect::ALL.iter().zip(&self.dialects);
+        let each = dialects.flat_map(|(dialect, figures)| {
+            let verbs = Verb::ALL.iter().zip(&figures.verbs);
+            verbs.map(move |(verb, figures)| (dialect, verb, figures))
+        });
+        let traced = each.filter_map(|(dialect, verb, figures)| {
+            let (dialect, verb) = (dialect.as_str(), verb.as_str());
+            let labels = format!("dialect=\"{dialect}\",method=\"{verb}\"");
+            Some((labels, figures.traced.get()?))
+        });
+        let exemplars: Exemplars = traced.collect();
+        open_metrics(&self.page(), REQUEST_SECONDS, exemplars)
     }
 }
 
@@ -380,10 +423,11 @@ impl PerVerb {
                 )
             }),
             latency: registry.latency(
-                "zimcache_request_seconds",
+                REQUEST_SECONDS,
                 "Time from a request's header to the end of its answer.",
                 &labels,
             ),
+            traced: Last::default(),
         }
     }
 }
@@ -416,6 +460,7 @@ mod tests {
             sent_bytes: 100,
             received_bytes: 7,
             took: Duration::from_millis(3),
+            trace: None,
         }
     }
 

@@ -229,14 +229,15 @@ impl Record {
     fn describe(&self) {
         let dialect = self.dialect.as_str();
         let name = format!("{} {dialect}", self.verb.as_str());
-        self.span.record("otel.name", name);
+        let failed = self.status.is_none_or(|status| status.is_server_error());
+        trace::describe(&self.span, name, failed);
         self.span.record("zimcache.dialect", dialect);
         if let Some(namespace) = &self.namespace {
             self.span.record("zimcache.namespace", namespace.as_str());
         }
         if let Some(status) = self.status {
-            self.span
-                .record("http.response.status_code", status.as_u16());
+            let status = i64::from(status.as_u16());
+            self.span.record("http.response.status_code", status);
         }
     }
 
@@ -290,6 +291,10 @@ impl Drop for Record {
             self.conn.release(stall);
         }
         self.conn.end();
+        let trace = trace::trace_of(&self.span);
+        if trace.is_some() {
+            self.describe();
+        }
         let metrics = &self.shared.metrics;
         metrics.record(&Ended {
             dialect: self.dialect,
@@ -299,15 +304,13 @@ impl Drop for Record {
             sent_bytes: self.sent_bytes,
             received_bytes: self.received_bytes,
             took,
+            trace: trace.as_deref(),
         });
-        if !self.span.is_disabled() {
-            self.describe();
-        }
         if let Some(line) = &self.line {
             tracing::info!(
                 target: "zimcache::access",
                 id = line.id,
-                trace_id = trace::trace_of(&self.span),
+                trace_id = trace,
                 peer = %self.conn.peer,
                 client = line.client.map(tracing::field::display),
                 method = %line.method,

@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.dates
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Wedge
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 WIDTH, ROW, DPI = 1400, 33, 100
 BACK, CARD, EDGE, TEXT, DIM, GRID = "#111217", "#181b1f", "#2a2d33", "#ccccdc", "#8e8e9a", "#26292f"
@@ -156,6 +156,23 @@ def series_of(results):
             yield legend(target, labels), samples
 
 
+def with_gaps(series, stacked):
+    """The series without lines over what was not measured: a gap ends a line, and takes nothing of a stack."""
+    times = sorted({at for _, samples in series for at, _ in samples})
+    for name, samples in series:
+        known = dict(samples)
+        yield name, times, [known.get(at, 0.0 if stacked else math.nan) for at in times]
+
+
+def grade(axes, unit, most):
+    """Grades the y axis in steps that are round in the unit."""
+    if unit in ("bytes", "Bps") and most > 5:
+        axes.yaxis.set_major_locator(MultipleLocator(2 ** math.ceil(math.log2(most / 5))))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=unit == "none" and most > 4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, unit)))
+
+
 def draw_timeseries(card, panel, results, span):
     defaults = panel["fieldConfig"]["defaults"]
     axes = card.axes(58, 30, 14, 52)
@@ -165,26 +182,24 @@ def draw_timeseries(card, panel, results, span):
     for nth, (name, _) in enumerate(series):
         fixed = overrides_of(panel, name).get("color", {}).get("fixedColor")
         colours.append(NAMED.get(fixed, COLOURS[nth % len(COLOURS)]))
-    below = {}
-    for (name, samples), colour in zip(series, colours):
-        times = [at / 86400 for at, _ in samples]
-        values = [value for _, value in samples]
+    floor, most = None, 0
+    for (name, times, values), colour in zip(with_gaps(series, stacked), colours):
+        days = [at / 86400 for at in times]
         style = "--" if "custom.lineStyle" in overrides_of(panel, name) else "-"
         if stacked:
-            floor = [below.get(at, 0) for at, _ in samples]
+            floor = floor or [0] * len(times)
             top = [low + value for low, value in zip(floor, values)]
-            below.update({at: high for (at, _), high in zip(samples, top)})
-            axes.fill_between(times, floor, top, color=colour, alpha=0.55, linewidth=0, zorder=2)
-            axes.plot(times, top, color=colour, linewidth=0.9, label=name, zorder=3)
+            axes.fill_between(days, floor, top, color=colour, alpha=0.55, linewidth=0, zorder=2)
+            axes.plot(days, top, color=colour, linewidth=0.9, label=name, zorder=3)
+            floor = values = top
         else:
-            axes.plot(times, values, style, color=colour, linewidth=1.3, label=name, zorder=3)
+            axes.plot(days, values, style, color=colour, linewidth=1.3, label=name, zorder=3)
             if len(series) <= 3 and style == "-":
-                axes.fill_between(times, values, color=colour, alpha=0.08, linewidth=0, zorder=2)
+                axes.fill_between(days, values, color=colour, alpha=0.08, linewidth=0, zorder=2)
+        most = max([most] + [value for value in values if not math.isnan(value)])
     axes.set_xlim(span[0] / 86400, span[1] / 86400)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(0, low) if low < 0 else 0, defaults.get("max", high if high > 0 else 1) * 1.02)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=defaults["unit"] == "none" and high > 4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
+    axes.set_ylim(0, defaults.get("max", (most or 1) * 1.06))
+    grade(axes, defaults["unit"], most)
     dress(axes)
     named = [(handle, label) for handle, label in zip(*axes.get_legend_handles_labels()) if label]
     per_row = max(1, int(card.w // (28 + 6.2 * max([len(label) for _, label in named] + [8]))))
@@ -195,7 +210,7 @@ def draw_timeseries(card, panel, results, span):
 
 
 def dress(axes):
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(minticks=3, maxticks=6))
     axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M:%S"))
     axes.grid(True, color=GRID, linewidth=0.7, zorder=1)
     axes.tick_params(length=0, labelsize=7)
@@ -228,7 +243,7 @@ def draw_bars(card, panel, results):
     rows = sorted(((legend(target, labels), value) for target, found in results for labels, value in found), key=lambda row: -row[1])[:10]
     most = rows[0][1] or 1
     height = min(24, (card.h - 34) / len(rows))
-    wide = min(card.w * 0.36, 14 + 5.6 * max(len(name) for name, _ in rows))
+    wide = min(card.w * 0.36, 20 + 6.4 * max(len(name) for name, _ in rows))
     axes = card.axes(wide, 30, 70, card.h - 34 - height * len(rows))
     for nth, (name, value) in enumerate(rows):
         axes.barh(nth, 1, color=GRID, height=0.62)

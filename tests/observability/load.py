@@ -63,8 +63,8 @@ class Builder(threading.Thread):
         for _ in range(40):
             if time.time() > self.until:
                 return
-            # Squared: what was asked for often is asked for again.
-            seed = f"{namespace}{pattern[:5]}{int(self.known * self.chance.random() ** 2)}"
+            # To a power: what was asked for often is asked for again.
+            seed = f"{namespace}{pattern[:5]}{int(self.known * self.chance.random() ** 4)}"
             body = body_of(seed)
             path = f"/ns/{namespace}{place(pattern, seed, body)}"
             if self.ask(connection, "GET", path) == 404:
@@ -79,7 +79,7 @@ class Builder(threading.Thread):
         return answer.status
 
 
-def run(gateways, seconds, builders=10, known=2500):
+def run(gateways, seconds, builders=10, known=1500):
     """Builds for so long; how many look-ups there were, and how many connections broke."""
     until = time.time() + seconds
     threads = [Builder(number, gateways, until, known) for number in range(builders)]

@@ -69,7 +69,8 @@ class Prometheus:
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(address, timeout=30) as answer:
-                return json.load(answer)["data"]["result"]
+                data = json.load(answer)["data"]
+                return data if isinstance(data, list) else data["result"]
         except urllib.error.HTTPError as error:
             raise ValueError(json.load(error)["error"]) from error
 
@@ -87,6 +88,10 @@ class Prometheus:
         series = [(one["metric"], [(float(at), float(value)) for at, value in one["values"]]) for one in found]
         numbers = [(labels, [sample for sample in samples if math.isfinite(sample[1])]) for labels, samples in series]
         return [(labels, samples) for labels, samples in numbers if samples]
+
+    def exemplars(self, selector):
+        """Traced requests behind these series."""
+        return self.ask("query_exemplars", query=selector, start=self.until - self.span, end=self.until)
 
     def read(self, target):
         return self.now(target["expr"]) if target.get("instant") else self.course(target["expr"])
@@ -156,7 +161,7 @@ def excuses():
         return json.load(file)
 
 
-def check(prometheus, with_operator):
+def check(prometheus, with_operator, with_exemplars):
     """What the queries complain of, and how many there were."""
     complaints, asked, may = [], 0, excuses()
     for name, board in dashboards():
@@ -172,6 +177,8 @@ def check(prometheus, with_operator):
                 excused = title in may or (name in may and not with_operator)
                 if not found and not excused:
                     complaints.append(f"{title}: no data for {prometheus.fill_in(target['expr'])}")
+    if with_exemplars and not prometheus.exemplars("zimcache_request_seconds_bucket"):
+        complaints.append("no request is an exemplar")
     for name, expression, _ in alerts():
         asked += 1
         try:
@@ -193,6 +200,7 @@ def main():
     parser.add_argument("--span", type=int, default=600, help="seconds to look back")
     parser.add_argument("--interval", type=int, default=60, help="seconds of $__rate_interval: four scrapes at least")
     parser.add_argument("--operator", action="store_true", help="an operator runs, so its panels have data")
+    parser.add_argument("--exemplars", action="store_true", help="requests are traced, and Prometheus keeps exemplars")
     parser.add_argument("--out", default=PICTURES, help="folder of the pictures")
     parser.add_argument("names", nargs="*", help="dashboards to draw; all of them")
     arguments = parser.parse_args()
@@ -204,7 +212,7 @@ def main():
             if not arguments.names or name in arguments.names:
                 print(drawing.draw(board, prometheus, os.path.join(arguments.out, f"{name}.png")))
         return 0
-    complaints, asked = (lint(), 0) if arguments.verb == "lint" else check(prometheus, arguments.operator)
+    complaints, asked = (lint(), 0) if arguments.verb == "lint" else check(prometheus, arguments.operator, arguments.exemplars)
     for complaint in complaints:
         print(complaint)
     print(f"{arguments.verb}: {asked} queries, {len(complaints)} complaints" if asked else f"lint: {len(complaints)} complaints")

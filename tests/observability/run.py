@@ -22,8 +22,8 @@ import urllib.request
 import load
 import panels
 
-# Above what the load asks for, but for its bursts.
-LIMITS = ["--limit-global", "600/s burst 60"]
+# Limits above what the load asks for, but for its bursts; and traces, for the exemplars: nobody receives them.
+FLAGS = ["--limit-global", "600/s burst 60", "--otlp-endpoint", "http://127.0.0.1:9", "--sample-ratio", "0.05"]
 SCRAPE_SECONDS = 1
 
 
@@ -57,7 +57,7 @@ class Cluster:
         with open(os.path.join(self.folder, "processes.json"), encoding="utf-8") as file:
             self.parts = json.load(file)
         for gateway in self.of("gateway"):
-            self.restart(gateway, LIMITS)
+            self.restart(gateway, FLAGS)
         return self
 
     def __exit__(self, *_):
@@ -116,7 +116,7 @@ class Prometheus:
     def __enter__(self):
         address = self.url.removeprefix("http://")
         self.process = subprocess.Popen(
-            ["prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address={address}"],
+            ["prometheus", "--enable-feature=exemplar-storage", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address={address}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.url + "/-/ready")
         return self
@@ -134,11 +134,11 @@ def collect_garbage(cluster):
 
 
 def disturb(cluster, seconds):
-    """A node dies in the middle and comes back; afterwards another one comes back with an empty disk."""
+    """A node dies and comes back; later another one comes back with an empty disk; then garbage is collected."""
     first, second = cluster.of("node")[:2]
     time.sleep(seconds * 0.35)
     cluster.kill(first)
-    time.sleep(seconds * 0.15)
+    time.sleep(seconds * 0.1)
     cluster.start(first)
     time.sleep(seconds * 0.15)
     cluster.kill(second)
@@ -146,6 +146,8 @@ def disturb(cluster, seconds):
     shutil.rmtree(disk)
     os.mkdir(disk)
     cluster.start(second)
+    time.sleep(seconds * 0.15)
+    collect_garbage(cluster)
 
 
 def main():
@@ -165,10 +167,11 @@ def main():
                 if arguments.verb == "draw":
                     threading.Thread(target=disturb, args=(cluster, seconds), daemon=True).start()
                 done, broken = load.run([part["url"] for part in cluster.of("gateway")], seconds)
-                collect_garbage(cluster)
+                if arguments.verb == "check":
+                    collect_garbage(cluster)
                 print(f"{done} look-ups, {broken} broken connections")
-                time.sleep(2 * SCRAPE_SECONDS)
-                more = ["--out", arguments.out] if arguments.verb == "draw" else []
+                time.sleep(SCRAPE_SECONDS)
+                more = ["--out", arguments.out] if arguments.verb == "draw" else ["--exemplars"]
                 words = ["--prometheus", prometheus.url, "--span", str(seconds), "--interval", "10", *more]
                 return subprocess.run([sys.executable, panels.__file__, arguments.verb, *words]).returncode
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     KeyValue, TraceFlags,
     propagation::{Extractor, TextMapPropagator as _},
-    trace::{SpanContext, TraceContextExt as _, TracerProvider as _},
+    trace::{SpanContext, Status, TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
@@ -91,6 +91,7 @@ impl Exporter {
         let layer = OpenTelemetryLayer::new(tracer)
             .with_location(false)
             .with_threads(false)
+            .with_tracked_inactivity(false)
             .with_target(false);
         layer.with_filter(filter_fn(is_span))
     }
@@ -157,7 +158,7 @@ pub fn of_request(headers: &HeaderMap, ratio: f64) -> Span {
         return Span::none();
     }
     let span = tracing::info_span!(
-        target: SPANS, parent: None, "request", otel.kind = "server", otel.name = Empty, trace_id = Empty,
+        target: SPANS, parent: None, "request", otel.kind = "server", trace_id = Empty,
         http.request.method = Empty, url.path = Empty, http.response.status_code = Empty,
         zimcache.dialect = Empty, zimcache.namespace = Empty,
     );
@@ -203,6 +204,14 @@ pub fn traceparent() -> Option<HeaderValue> {
     let span = span.span_context();
     let (trace, id, flags) = (span.trace_id(), span.span_id(), TraceFlags::SAMPLED.to_u8());
     HeaderValue::from_str(&format!("00-{trace}-{id}-{flags:02x}")).ok()
+}
+
+/// Says what a request turned out to be, and whether it failed for a reason of ours.
+pub fn describe(span: &Span, name: String, failed: bool) {
+    span.context().span().update_name(name);
+    if failed {
+        span.set_status(Status::error(""));
+    }
 }
 
 /// The trace that a span is part of, as people write it.

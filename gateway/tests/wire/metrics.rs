@@ -136,6 +136,32 @@ async fn the_page_keeps_to_the_format() {
 }
 
 #[tokio::test]
+async fn a_reader_of_open_metrics_gets_the_same_figures_in_that_format() {
+    let (server, page) = used().await;
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+    let request = crate::support::request("GET", "/metrics", &[accept], b"");
+    let reply = server.ask(request).await;
+    let format = reply.header("content-type").unwrap();
+    assert!(format.starts_with("application/openmetrics-text; version=1.0.0"));
+    let open = reply.text();
+    assert!(open.ends_with("\n# EOF\n"), "{open}");
+    let families = |page: &str, kind: &str| -> Vec<String> {
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let of_kind = types.filter_map(|rest| rest.strip_suffix(kind));
+        of_kind.map(|name| name.trim().to_owned()).collect()
+    };
+    let counters = families(&page, " counter");
+    let expected: Vec<&str> = counters
+        .iter()
+        .map(|name| name.trim_end_matches("_total"))
+        .collect();
+    assert_eq!(families(&open, " counter"), expected);
+    assert_eq!(families(&open, " histogram"), families(&page, " histogram"));
+    let line = "zimcache_hits_total{dialect=\"bazel_http\"} 3";
+    assert!(open.lines().any(|own| own == line), "{open}");
+}
+
+#[tokio::test]
 async fn promtool_agrees_where_it_is_installed() {
     let (_server, page) = used().await;
     let started = Command::new("promtool")

@@ -54,6 +54,8 @@ pub struct Plan {
     pub max_size: String,
     /// More flags of each gateway.
     pub gateway_flags: Vec<String>,
+    /// More flags of each node.
+    pub node_flags: Vec<String>,
     /// Where some node keeps what it keeps, instead of in the cluster's folder.
     pub disks: Vec<(usize, PathBuf)>,
     /// Decides what the fault proxy decides.
@@ -71,6 +73,7 @@ impl Default for Plan {
             redis: false,
             max_size: "4GiB".to_owned(),
             gateway_flags: Vec::new(),
+            node_flags: Vec::new(),
             disks: Vec::new(),
             seed: 1,
         }
@@ -190,7 +193,8 @@ impl Cluster {
                 &self.ring(),
                 Path::new("--storage"),
                 storage,
-            ]);
+            ])
+            .args(&self.plan.node_flags);
         if let Some(url) = &self.s3_url {
             program = program
                 .args(&["--s3-bucket", "zimcache", "--s3-endpoint", url])

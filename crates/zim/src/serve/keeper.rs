@@ -15,7 +15,7 @@ use std::{future::Future, net::TcpListener, sync::Arc};
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -28,8 +28,10 @@ use zimcache_telemetry::{metrics::Registry, task};
 
 use crate::error::{Error, Result};
 
-/// The text of the metrics page.
-type Page = Arc<dyn Fn() -> String + Send + Sync>;
+/// Type and text of the metrics page, for a reader with these headers.
+type Page = Arc<dyn Fn(&HeaderMap) -> (HeaderValue, String) + Send + Sync>;
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
 /// Why the process is not ready; `None` when it is.
 type Why = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
@@ -44,7 +46,7 @@ pub(super) fn of_node(
         .route("/admin/v1/status", get(status))
         .with_state(member.clone());
     let why: Why = Arc::new(move || member.standing().catching_up.then_some("catching up\n"));
-    let page: Page = Arc::new(move || registry.render());
+    let page: Page = Arc::new(move |_| (TEXT, registry.render()));
     let stop = async move {
         stopped.wait_for(|stopped| *stopped).await.ok();
     };
@@ -54,7 +56,7 @@ pub(super) fn of_node(
 /// A gateway's page, until the process ends. Call it on the runtime.
 pub(super) fn of_gateway(listener: TcpListener, gateway: &Gateway) -> Result<()> {
     let (shown, gateway) = (gateway.clone(), gateway.clone());
-    let page: Page = Arc::new(move || shown.metrics());
+    let page: Page = Arc::new(move |headers| shown.metrics(headers));
     let why: Why = Arc::new(move || gateway.is_draining().then_some("stopping\n"));
     start(listener, pages(page, why), std::future::pending())
 }
@@ -96,9 +98,9 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-async fn metrics(State(page): State<Page>) -> impl IntoResponse {
-    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (text, page())
+async fn metrics(State(page): State<Page>, headers: HeaderMap) -> impl IntoResponse {
+    let (format, text) = page(&headers);
+    ([(header::CONTENT_TYPE, format)], text)
 }
 
 async fn status(State(member): State<Member>) -> Response {
