@@ -3,20 +3,17 @@
 //! OpenMetrics is the text format of Prometheus but for the names of counters in comments, exemplars, and an end. Not
 //! here: who is traced (`zimcache_telemetry::trace`). Invariant: only a request that is traced takes the lock.
 
-use std::{
-    collections::HashMap,
-    fmt::Write,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, fmt::Write, time::Duration};
 
 use parking_lot::Mutex;
+use zimcache_types::{Clock as _, SystemClock, Timestamp};
 
 /// A traced request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Exemplar {
     pub(super) trace: String,
     pub(super) took: Duration,
-    pub(super) ended: SystemTime,
+    pub(super) ended: Timestamp,
 }
 
 /// The last traced request of a kind.
@@ -28,7 +25,7 @@ impl Last {
         *self.0.lock() = Some(Exemplar {
             trace: trace.to_owned(),
             took,
-            ended: SystemTime::now(),
+            ended: SystemClock.now(),
         });
     }
 
@@ -90,13 +87,12 @@ fn example(open: &mut String, rest: &str, exemplars: &mut Exemplars) {
         return;
     }
     if let Some(found) = exemplars.remove(labels) {
-        let ended = found.ended.duration_since(SystemTime::UNIX_EPOCH);
-        let (took, ended) = (found.took.as_secs_f64(), ended.unwrap_or_default());
+        let ended = Duration::from_millis(found.ended.0);
+        let (took, ended) = (found.took.as_secs_f64(), ended.as_secs_f64());
         write!(
             open,
             " # {{trace_id=\"{}\"}} {took} {:.3}",
-            found.trace,
-            ended.as_secs_f64()
+            found.trace, ended
         )
         .ok();
     }
@@ -126,7 +122,7 @@ b_seconds_count{x=\"1\"} 2
         let exemplar = |trace: &str, millis| Exemplar {
             trace: trace.to_owned(),
             took: Duration::from_millis(millis),
-            ended: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+            ended: Timestamp(1_500),
         };
         let exemplars = Exemplars::from([
             ("x=\"1\"".to_owned(), exemplar("aa", 750)),
