@@ -136,7 +136,7 @@ impl Pod {
             name: text(&pod["metadata"]["name"]),
             uid: text(&pod["metadata"]["uid"]),
             machine: text(&pod["spec"]["nodeName"]),
-            is_ready: condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True"),
+            is_ready: is_true(pod, "Ready"),
             is_leaving: !pod["metadata"]["deletionTimestamp"].is_null(),
             restarts: containers.into_iter().flatten().map(restarts).sum(),
         }
@@ -149,6 +149,11 @@ pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> 
     conditions
         .iter()
         .find(|condition| condition["type"] == kind)
+}
+
+/// Whether an object says that a condition is so.
+pub(crate) fn is_true(object: &Value, kind: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition["status"] == "True")
 }
 
 /// Asks again and again until the answer is `None`; what it says is missing shows in the failure.

@@ -21,6 +21,8 @@ const MIX: Mix = Mix {
     writes: 40,
     smaller: 2,
 };
+/// A deletion is refused while a node is away, since that one would bring back what it missed.
+const WITHOUT_DELETIONS: Mix = Mix { deletes: 0, ..MIX };
 /// Failed calls shown; the rest is counted only.
 const SHOWN: usize = 8;
 /// Calls in the time of a check below which it proves nothing.
@@ -55,8 +57,24 @@ impl Clients {
 
     /// Does something while the clients work, and counts what they saw.
     pub(crate) fn watch(&self, action: impl FnOnce() -> Result<()>) -> Result<Watched> {
+        self.watch_with(MIX, action)
+    }
+
+    /// The same while nodes are away: nothing is deleted, and until it is done an entry may go back to a version before.
+    pub(crate) fn watch_fault(
+        &self,
+        what: &str,
+        action: impl FnOnce() -> Result<()>,
+    ) -> Result<Watched> {
         let from = self.recorder.now();
-        let load = Load::start(&self.doors, &self.recorder, SEED ^ from, MIX);
+        let watched = self.watch_with(WITHOUT_DELETIONS, action);
+        self.recorder.was_broken(what, from);
+        watched
+    }
+
+    fn watch_with(&self, mix: Mix, action: impl FnOnce() -> Result<()>) -> Result<Watched> {
+        let from = self.recorder.now();
+        let load = Load::start(&self.doors, &self.recorder, SEED ^ from, mix);
         let done = action();
         load.finish()?;
         let tally = load::tally(&self.recorder, from, self.recorder.now());
@@ -73,18 +91,6 @@ impl Clients {
         }
         done?;
         Ok(Watched { tally })
-    }
-
-    /// The same; until it is done, an entry may go back to a version before.
-    pub(crate) fn watch_fault(
-        &self,
-        what: &str,
-        action: impl FnOnce() -> Result<()>,
-    ) -> Result<Watched> {
-        let from = self.recorder.now();
-        let watched = self.watch(action);
-        self.recorder.was_broken(what, from);
-        watched
     }
 
     /// Reads all that was ever acknowledged and not deleted, and judges everything that was seen.

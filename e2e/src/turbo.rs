@@ -11,6 +11,8 @@ use zimcache_tests::process::said;
 
 pub(crate) use zimcache_tests::monorepo::TASKS;
 
+/// The namespace of its builds.
+pub(crate) const TEAM: &str = "turbo";
 const BUILD_SECONDS: u32 = 120;
 
 /// The monorepo and the program.
@@ -33,7 +35,11 @@ impl Workspace {
         let repo = Monorepo::new("turbo")?;
         let mut locked = serde_json::Map::new();
         for name in PACKAGES {
-            let manifest = json!({"name": name, "version": "1.0.0",
+            let needed = PACKAGES
+                .iter()
+                .filter(|other| name == "report" && **other != name);
+            let needed: BTreeMap<&str, &str> = needed.map(|other| (*other, "1.0.0")).collect();
+            let manifest = json!({"name": name, "version": "1.0.0", "dependencies": needed,
                                   "scripts": {"build": format!("sh build.sh {name}")}});
             repo.write(
                 &format!("packages/{name}/package.json"),
@@ -48,7 +54,9 @@ impl Workspace {
         repo.write("package.json", &root.to_string())?;
         let lock = json!({"name": "sample", "lockfileVersion": 3, "packages": locked});
         repo.write("package-lock.json", &lock.to_string())?;
-        let tasks = json!({"tasks": {"build": {"outputs": ["dist/**"]}}});
+        let tasks = json!({
+            "tasks": {"build": {"dependsOn": ["^build"], "outputs": ["dist/**"]}},
+        });
         repo.write("turbo.json", &tasks.to_string())?;
         std::fs::write(repo.home().join(".npmrc"), "update-notifier=false\n")?;
         repo.commit()?;
@@ -57,14 +65,14 @@ impl Workspace {
     }
 
     /// Wipes everything local and builds.
-    pub(crate) fn build(&self, gateway: SocketAddr) -> Result<Build> {
+    pub(crate) fn build(&self, gateway: SocketAddr, token: &str) -> Result<Build> {
         self.repo.wipe(&[".turbo", "node_modules"])?;
         let turbo = self.repo.tool(&self.program, BUILD_SECONDS);
         let turbo = turbo
             .env("NO_PROXY", gateway.ip().to_string())
             .env("TURBO_API", format!("http://{gateway}"))
-            .env("TURBO_TOKEN", "anyone")
-            .env("TURBO_TEAM", "turbo")
+            .env("TURBO_TOKEN", token)
+            .env("TURBO_TEAM", TEAM)
             .env("TURBO_TELEMETRY_DISABLED", "1")
             .env("DO_NOT_TRACK", "1");
         let text = said(&turbo.args(["run", "build", "--concurrency=1"]).run_ok()?);

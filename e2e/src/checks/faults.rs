@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::install::NODES;
 use super::scale::scale;
-use crate::kube::{condition, wait_until};
+use crate::kube::{condition, is_true, wait_until};
 use crate::world::{READY_LIMIT, World, component};
 
 /// How long clients work while something is away.
@@ -38,10 +38,12 @@ pub(super) fn node_killed(world: &mut World) -> Result<()> {
         world
             .kube
             .run(&["delete", "pod", name, "--grace-period=0", "--force"])?;
-        wait_until("it is another pod", READY_LIMIT, || {
-            let now = world.kube.get(&["pod", name])?["metadata"]["uid"].clone();
-            Ok((now == before).then(|| "the pod is the same".to_owned()))
+        wait_until("another pod is ready", READY_LIMIT, || {
+            let now = world.kube.get(&["pod", name])?;
+            let is_back = now["metadata"]["uid"] != before && is_true(&now, "Ready");
+            Ok((!is_back).then(|| "it is not".to_owned()))
         })?;
+        std::thread::sleep(AWAY);
         world.wait_until_ready(NODES).map(drop)
     })?;
     watched.demand_no_errors()?;
@@ -60,8 +62,11 @@ pub(super) fn volume_lost(world: &mut World) -> Result<()> {
             .kube
             .run(&["delete", "pod", pod, "--grace-period=0", "--force"])?;
         wait_until("there is another volume", READY_LIMIT, || {
-            Ok((uid(world)? == before).then(|| "the claim is the same".to_owned()))
+            let is_ready = is_true(&world.kube.get(&["pod", pod])?, "Ready");
+            let is_new = uid(world)? != before;
+            Ok((!is_new || !is_ready).then(|| format!("new: {is_new}, ready: {is_ready}")))
         })?;
+        std::thread::sleep(AWAY);
         world.wait_until_ready(NODES).map(drop)
     })?;
     watched.demand_no_errors()?;
@@ -115,13 +120,12 @@ pub(super) fn power_cut(world: &mut World) -> Result<()> {
     let victims = world.kube.pods("app.kubernetes.io/instance=main")?;
     let victims = victims.iter().filter(|pod| pod.machine == machine).count();
     ensure!(victims > 0, "nothing runs on {machine}");
-    world.watching_fault("a machine without power", |world| {
+    let _watched = world.watching_fault("a machine without power", |world| {
         let machines = world.machines.as_ref().context("no machines")?;
         machines.cut_power(machine)?;
         wait_until("the cache is degraded", READY_LIMIT, || {
-            let cache = world.cache()?;
-            let ready = condition(&cache, "Ready").map(|found| found["status"].clone());
-            Ok((ready == Some("True".into())).then(|| "it is ready".to_owned()))
+            let is_ready = is_true(&world.cache()?, "Ready");
+            Ok(is_ready.then(|| "it is ready".to_owned()))
         })?;
         machines.switch_on(machine)?;
         world.wait_until_ready(NODES).map(drop)

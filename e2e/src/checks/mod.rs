@@ -126,7 +126,7 @@ pub(crate) const ALL: &[Check] = &[
     Check::new(
         Usual,
         Nothing,
-        "Turborepo hits everything the second time",
+        "Turborepo with a token hits everything the second time",
         clients::turborepo,
     ),
     Check::new(

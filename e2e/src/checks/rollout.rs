@@ -28,7 +28,7 @@ fn uids(pods: &[Pod]) -> BTreeSet<String> {
 
 pub(super) fn rolling_upgrade(world: &mut World) -> Result<()> {
     let before = uids(&all_pods(world)?);
-    let watched = world.watching(|world| {
+    let watched = world.watching_fault("nodes are restarted", |world| {
         let patch =
             json!({"spec": {"podTemplate": {"annotations": {"e2e.zimcache.dev/round": "2"}}}});
         world.kube.patch("zimcache", CACHE, &patch)?;
@@ -128,11 +128,15 @@ pub(super) fn secret_missing(world: &mut World) -> Result<()> {
             Ok((!is_shown).then(|| ready.to_string()))
         })
         .and_then(|_| {
-            let events = world
-                .kube
-                .run(&["get", "events", "--field-selector=type=Warning"])?;
-            ensure!(events.contains(&name), "no event names it: {events}");
-            Ok(())
+            wait_until("an event names the Secret", READY_LIMIT, || {
+                let words = [
+                    "get",
+                    "events",
+                    "--field-selector=involvedObject.kind=ZimCache",
+                ];
+                let events = world.kube.run(&words)?;
+                Ok((!events.contains(&name)).then_some(events))
+            })
         });
         world.kube.apply(&copy)?;
         world.wait_until_ready(NODES)?;

@@ -318,7 +318,9 @@ async fn a_deletion_while_the_ring_changes_reaches_who_is_new_and_tells_what_was
         tokio::time::sleep(Duration::from_millis(20)).await;
         rig.rings.send_replace(Arc::new(document));
     };
-    let (deleted, ()) = tokio::join!(gateway.blobs.delete(&team(), &sha(&body)), change);
+    let (namespace, digest) = (team(), sha(&body));
+    let deletion = gateway.blobs.delete(&namespace, &digest);
+    let (deleted, ()) = tokio::join!(deletion, change);
     assert!(deleted.unwrap(), "it was there");
     assert!(rig.holders(&key).is_empty());
 }
