@@ -120,7 +120,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 async fn stand_by(client: &Client, health: &Health) {
     established(client).await;
     health.works("zimcache");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn elector(config: Config, settings: &Settings, health: &Health) -> Result<Elector, Error> {

@@ -29,8 +29,9 @@ use crate::{
 
 /// Where the volume is mounted. The store is in a folder below: the root of a file system is not ours alone.
 const VOLUME: &str = "/var/lib/zimcache";
-/// How long a node that stops may take to hand over and upload.
-const DRAIN: &str = "20s";
+/// How long a node that stops may go on uploading. Short, as it is missed meanwhile: what is left is on its disk, and one
+/// that leaves for good has handed over everything before.
+const DRAIN: &str = "5s";
 /// When it is killed.
 const GRACE_SECONDS: i64 = 60;
 /// How long a node may take to read its index: ten seconds each.
