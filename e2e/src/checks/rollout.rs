@@ -140,7 +140,7 @@ pub(super) fn secret_missing(world: &mut World) -> Result<()> {
         });
         world.kube.apply(&copy)?;
         world.wait_until_ready(NODES)?;
-        shown
+        shown.map(drop)
     })?;
     watched.demand_no_errors()
 }
