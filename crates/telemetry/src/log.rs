@@ -39,37 +39,13 @@ pub enum Error {
     Installed,
 }
 
-/// Installs the process's logger. With `traces` lines of a request that is traced name its trace.
+/// Installs the process's logger.
 ///
 /// # Errors
 /// [`Error`] when the filter does not parse or a logger is there already.
-pub fn init(format: Format, filter: &str, traces: Option<&Exporter>) -> Result<(), Error> {
+pub fn init(format: Format, filter: &str) -> Result<(), Error> {
     // Without an exporter no span is ever made: the first look at one finds that nobody wants it.
-    let filter = match traces {
-        Some(_) => filter.to_owned(),
-        None => format!("{filter},{SPANS}=off"),
-    };
-    let parsed = EnvFilter::try_new(&filter).map_err(|source| Error::Filter { filter, source })?;
-    let Some(traces) = traces else {
-        return lines(format, parsed);
-    };
-    let layer = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let layer = match format {
-        Format::Text => layer.with_target(false).with_filter(parsed).boxed(),
-        Format::Json => {
-            let json = layer.json().flatten_event(true).with_span_list(false);
-            json.with_filter(parsed).boxed()
-        }
-    };
-    let all = tracing_subscriber::registry()
-        .with(layer)
-        .with(traces.layer());
-    all.try_init().map_err(|_| Error::Installed)
-}
-
-fn lines(format: Format, parsed: EnvFilter) -> Result<(), Error> {
+    let parsed = parse(&format!("{filter},{SPANS}=off"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(std::io::stderr)
@@ -81,13 +57,43 @@ fn lines(format: Format, parsed: EnvFilter) -> Result<(), Error> {
     installed.map_err(|_| Error::Installed)
 }
 
+/// Installs the process's logger, and what takes spans out of its stream. Lines of a request that is traced name its
+/// trace.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(traces: &Exporter, format: Format, filter: &str) -> Result<(), Error> {
+    let parsed = parse(filter)?;
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let lines = match format {
+        Format::Text => lines.with_target(false).with_filter(parsed).boxed(),
+        Format::Json => {
+            let json = lines.json().flatten_event(true).with_span_list(false);
+            json.with_filter(parsed).boxed()
+        }
+    };
+    let all = tracing_subscriber::registry()
+        .with(lines)
+        .with(traces.layer());
+    all.try_init().map_err(|_| Error::Installed)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::try_new(filter).map_err(|source| Error::Filter {
+        filter: filter.to_owned(),
+        source,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_filter_that_is_none_is_refused_by_name() {
-        let error = init(Format::Text, "zimcache=loudly", None).unwrap_err();
+        let error = init(Format::Text, "zimcache=loudly").unwrap_err();
         assert!(error.to_string().contains("zimcache=loudly"), "{error}");
     }
 }

@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(trace_of(&request).as_deref(), Some(trace));
         request.in_scope(|| {
             let question = asking("read");
-            let sent = question.in_scope(|| traceparent()).unwrap();
+            let sent = question.in_scope(traceparent).unwrap();
             let call = of_call(&headers(sent.to_str().unwrap()), "read");
             assert_eq!(trace_of(&call).as_deref(), Some(trace));
             assert!(sent.to_str().unwrap().starts_with(&format!("00-{trace}-")));

@@ -17,7 +17,7 @@ use zimcache_tests::process::Tool;
 use zimcache_tests::report::skip;
 
 /// Spans leave a process every five seconds.
-const ARRIVAL: Duration = Duration::from_secs(60);
+const ARRIVAL: Duration = Duration::from_mins(1);
 const UPLOADED: Duration = Duration::from_secs(150);
 const READY: Duration = Duration::from_mins(1);
 

@@ -29,7 +29,11 @@ pub(super) fn start(config: &ServeConfig, role: &'static str, runtime: &Runtime)
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
-    log::init(format, &filter(&config.log), exporter.as_ref())?;
+    let filter = filter(&config.log);
+    match &exporter {
+        Some(exporter) => log::init_with(exporter, format, &filter)?,
+        None => log::init(format, &filter)?,
+    }
     Ok(Traces(exporter))
 }
 
