@@ -162,6 +162,7 @@ impl Metrics {
     /// Figures on a page of their own.
     pub fn new(health: &Health) -> Metrics {
         let registry = Registry::new();
+        registry.process("operator", env!("CARGO_PKG_VERSION"));
         let queue = |state| {
             let help = "Objects that are worked on, or wait for another attempt.";
             registry.gauge("zimcache_operator_queue", help, &[("state", state)])
