@@ -9,7 +9,7 @@
 //! | CronJob | `<zc>-gc` | `gc` |
 //!
 //! The ring's ConfigMap and the Secrets are not made here. Invariants: what cannot be seen in the spec does not change the
-//! pods ([`pinned`]); nothing here asks the API server or a clock.
+//! pods (`pinned`); nothing here asks the API server or a clock.
 
 mod gateway;
 mod gc;
