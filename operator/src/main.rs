@@ -116,7 +116,7 @@ fn start(args: RunArgs) -> Result<(), Box<dyn std::error::Error>> {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
-    log::init(format, &args.log_level, None)?;
+    log::init(format, &args.log_level)?;
     // Without it two TLS libraries in one program would each wait for the other to be chosen.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
