@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 use proptest::{option, prelude::*};
 use zimcache_config::{
     AnonymousPolicy, AuthConfig, ClusterConfig, Environment, Field, GatewayConfig, LimitsConfig,
-    LoadError, LogConfig, LogFormat, LogLevel, Rate, S3Config, ServeConfig, StoreConfig, TlsConfig,
-    load_serve, reference,
+    LoadError, LogConfig, LogFormat, LogLevel, Rate, S3Config, ServeConfig, StoreConfig,
+    TelemetryConfig, TlsConfig, load_serve, reference,
 };
 use zimcache_types::ByteSize;
 
@@ -330,6 +330,10 @@ fn every_setting_is_declared_and_every_name_is_used_once() {
         limits: full_limits(),
         cluster: full_cluster(),
         s3: full_s3(),
+        telemetry: TelemetryConfig {
+            otlp_endpoint: Some("http://a".into()),
+            ..TelemetryConfig::default()
+        },
         ..ServeConfig::default()
     };
     let mut written = BTreeSet::new();
@@ -395,6 +399,7 @@ fn full_tls() -> TlsConfig {
     TlsConfig {
         cert: Some("/c".into()),
         key: Some("/k".into()),
+        port: Some(8443),
         ..TlsConfig::default()
     }
 }

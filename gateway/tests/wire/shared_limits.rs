@@ -323,7 +323,7 @@ async fn a_redis_that_is_away_opens_nothing_but_the_limits() {
 async fn the_page_tells_of_redis_only_where_there_is_one() {
     let free = Server::with_policy(policy("", "10/s")).await;
     let page = free.get("/metrics").await.text();
-    assert!(!page.contains("zimcache_rate_limit"), "{page}");
+    assert!(!page.contains("zimcache_rate_limit_"), "{page}");
 }
 
 #[tokio::test]
