@@ -311,13 +311,12 @@ impl Writing for CountedWriting {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
         let bytes = chunk.len() as u64;
         let written = self.writing.write(chunk).await;
-        match &written {
-            Ok(()) => self.bytes += bytes,
+        if written.is_ok() {
+            self.bytes += bytes;
+        } else {
             // It is not committed after that.
-            Err(_) => {
-                let outcome = Outcome::of(&written);
-                self.calls.ended(Call::Write, outcome, self.began.elapsed());
-            }
+            let outcome = Outcome::of(&written);
+            self.calls.ended(Call::Write, outcome, self.began.elapsed());
         }
         written
     }

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
     time::Duration,
 };
@@ -37,21 +37,21 @@ impl Part {
         ]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let (say, lines) = channel();
+        let (say, lines) = sync_channel(1000);
         let also = say.clone();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let forward = |line: Result<String, _>, say: &std::sync::mpsc::Sender<String>| {
+        let forward = |line: Result<String, _>, say: &SyncSender<String>| {
             say.send(line.unwrap_or_default()).ok();
         };
         thread::spawn(move || {
             BufReader::new(out)
                 .lines()
-                .for_each(|line| forward(line, &say))
+                .for_each(|line| forward(line, &say));
         });
         thread::spawn(move || {
             BufReader::new(err)
                 .lines()
-                .for_each(|line| forward(line, &also))
+                .for_each(|line| forward(line, &also));
         });
         Part { child, lines }
     }
