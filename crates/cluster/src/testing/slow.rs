@@ -192,13 +192,17 @@ async fn an_owner_that_is_passed_over_is_asked_before_a_read_is_refused() {
         // It is back, the gateway has not noticed it yet, and all others go.
         owners[0].set(Fault::None);
         owners[1].set(Fault::Down);
-        stand_ins.iter().for_each(|node| node.set(Fault::Down));
+        for node in &stand_ins {
+            node.set(Fault::Down);
+        }
         let found = match key.kind {
             RecordKind::Blob(_) => gateway.get(&body).await,
             RecordKind::Entry(_) => gateway.get_entry("key").await,
         };
         assert_eq!(found.unwrap().as_ref(), Some(&body));
-        rig.nodes().iter().for_each(|node| node.set(Fault::None));
+        for node in rig.nodes() {
+            node.set(Fault::None);
+        }
         tokio::time::sleep(Duration::from_secs(6)).await;
     }
 }
@@ -209,7 +213,9 @@ async fn a_read_in_whose_midst_a_node_comes_back_is_not_refused() {
     let (gateway, body) = (rig.gateway(), body(1000, 6));
     gateway.put(&body).await.unwrap();
     let (owners, _) = rig.places(&blob_key(&body));
-    owners.iter().for_each(|owner| owner.set(Fault::Down));
+    for owner in &owners {
+        owner.set(Fault::Down);
+    }
     let back = tokio::time::sleep(Duration::from_millis(100));
     let back = async {
         back.await;
