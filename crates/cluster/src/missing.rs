@@ -1,7 +1,9 @@
-//! FindMissing: one question to each owner for all it may have, the next owner only for what is still missing.
+//! FindMissing: one question to each owner for all it may have, the others only for what no owner has.
 //!
-//! A node that is slow is doubled by the next one and may still answer. "Missing" needs the word of one owner in the
-//! current placement, and nobody else who has it; whether that was proof is counted. RAM is never asked.
+//! All owners are asked, so that "present" is not said of a copy that one disk alone has: who lacks it is sent it, and
+//! every copy counts as used. A node that is slow is not waited for when another has it, else it is doubled by the next
+//! one and may still answer. "Missing" needs the word of one owner in the current placement, and nobody else who has it;
+//! whether that was proof is counted. RAM is never asked.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -60,6 +62,8 @@ struct Item {
     way: Arc<Way>,
     answers: Vec<Answer>,
     holder: Option<Arc<Node>>,
+    /// A node that was asked is slow: those that answered are enough.
+    is_late: bool,
     is_empty: bool,
 }
 
@@ -95,8 +99,6 @@ type Asked = Vec<(usize, usize)>;
 /// What a node was asked.
 struct Question {
     items: Asked,
-    /// The next owner was asked as well.
-    is_doubled: bool,
     is_answered: bool,
 }
 
@@ -119,6 +121,7 @@ impl<'a> Inquiry<'a> {
                 size: digest.size_bytes,
                 is_empty: digest.is_empty_blob(),
                 holder: None,
+                is_late: false,
                 key,
                 way,
             }
@@ -137,7 +140,7 @@ impl<'a> Inquiry<'a> {
 
     async fn run(&mut self) -> zimcache_link::Result<()> {
         let all = (0..self.items.len()).filter(|number| !self.items[*number].is_empty);
-        self.ask_next(all.collect());
+        self.ask_all(all.collect(), Item::owners);
         while self.questions.iter().any(|question| !question.is_answered) {
             match self.calls.next().await {
                 Some(Event::Slow(question)) => self.double(question),
@@ -151,20 +154,21 @@ impl<'a> Inquiry<'a> {
         Ok(())
     }
 
-    /// Asks the next candidate of each item, in one question to each node.
-    fn ask_next(&mut self, items: Vec<usize>) {
+    /// Asks some candidates of each item, in one question to each node.
+    fn ask_all(&mut self, items: Vec<usize>, whom: impl Fn(&Item) -> Vec<usize>) {
         let mut by_node: Vec<(Arc<Node>, Asked)> = Vec::new();
         for number in items {
             let item = &mut self.items[number];
-            let Some(next) = item.next() else { continue };
-            item.answers[next] = Answer::Pending;
-            let node = &item.way.plan.candidates[next].node;
-            let known = by_node
-                .iter_mut()
-                .find(|(known, _)| Arc::ptr_eq(known, node));
-            match known {
-                Some((_, group)) => group.push((number, next)),
-                None => by_node.push((Arc::clone(node), vec![(number, next)])),
+            for next in whom(item) {
+                item.answers[next] = Answer::Pending;
+                let node = &item.way.plan.candidates[next].node;
+                let known = by_node
+                    .iter_mut()
+                    .find(|(known, _)| Arc::ptr_eq(known, node));
+                match known {
+                    Some((_, group)) => group.push((number, next)),
+                    None => by_node.push((Arc::clone(node), vec![(number, next)])),
+                }
             }
         }
         for (node, group) in by_node {
@@ -185,7 +189,6 @@ impl<'a> Inquiry<'a> {
         let (question, count) = (self.questions.len(), items.len());
         self.questions.push(Question {
             items,
-            is_doubled: false,
             is_answered: false,
         });
         let timing = &self.shared.config.timing;
@@ -208,16 +211,18 @@ impl<'a> Inquiry<'a> {
         }));
     }
 
-    /// Asks the next owners too, for a node is slow.
+    /// Asks the next candidates too, for a node is slow.
     fn double(&mut self, question: usize) {
-        let slow = &mut self.questions[question];
+        let slow = &self.questions[question];
         if slow.is_answered {
             return;
         }
-        slow.is_doubled = true;
         count(&self.shared.counts.hedges);
-        let items = slow.items.iter().map(|(number, _)| *number).collect();
-        self.ask_next(items);
+        let items: Vec<_> = slow.items.iter().map(|(number, _)| *number).collect();
+        for number in &items {
+            self.items[*number].is_late = true;
+        }
+        self.ask_all(items, Item::next);
     }
 
     fn take(
@@ -230,18 +235,16 @@ impl<'a> Inquiry<'a> {
         }
         let asked = &mut self.questions[question];
         asked.is_answered = true;
-        let was_doubled = asked.is_doubled;
         let mut left = Vec::new();
         for (at, (number, candidate)) in std::mem::take(&mut asked.items).into_iter().enumerate() {
             let item = &mut self.items[number];
             let said = said.as_ref().map_or(Presence::Unknown, |said| said[at]);
             item.take(candidate, said);
-            let is_waiting = item.answers.contains(&Answer::Pending);
-            if item.holder.is_none() && !(was_doubled && is_waiting) {
+            if !item.answers.contains(&Answer::Pending) {
                 left.push(number);
             }
         }
-        self.ask_next(left);
+        self.ask_all(left, Item::next);
         Ok(())
     }
 
@@ -282,10 +285,19 @@ impl<'a> Inquiry<'a> {
 }
 
 impl Item {
-    /// Whom to ask next: owners, then stand-ins unless every owner knows that it is not there.
-    fn next(&self) -> Option<usize> {
+    /// Whom to ask first: every owner in the current placement, in the order of reading.
+    fn owners(&self) -> Vec<usize> {
+        let candidates = &self.way.plan.candidates;
+        let order = self.way.order.iter().copied();
+        order
+            .filter(|number| candidates[*number].current == Role::Owner)
+            .collect()
+    }
+
+    /// Whom to ask next when nobody has it: owners, then stand-ins unless every owner knows that it is not there.
+    fn next(&self) -> Vec<usize> {
         if self.holder.is_some() {
-            return None;
+            return Vec::new();
         }
         let owners = self.way.plan.candidates.iter().zip(&self.answers);
         let mut owners = owners.filter(|(candidate, _)| candidate.is_any_owner());
@@ -294,7 +306,8 @@ impl Item {
             let is_owner = self.way.plan.candidates[*number].is_any_owner();
             self.answers[*number] == Answer::Open && (is_owner || !is_denied)
         };
-        self.way.order.iter().copied().find(worth)
+        let next = self.way.order.iter().copied().find(worth);
+        next.into_iter().collect()
     }
 
     fn take(&mut self, candidate: usize, said: Presence) {
@@ -310,7 +323,15 @@ impl Item {
 
     /// Whether no further answer is needed.
     fn is_over(&self, may_replace: bool) -> bool {
-        self.is_empty || self.holder.is_some() || self.is_proven(may_replace)
+        let is_held = self.holder.is_some() && (self.is_late || !self.is_waiting_for_an_owner());
+        self.is_empty || is_held || self.is_proven(may_replace)
+    }
+
+    fn is_waiting_for_an_owner(&self) -> bool {
+        let mut both = self.way.plan.candidates.iter().zip(&self.answers);
+        both.any(|(candidate, answer)| {
+            candidate.current == Role::Owner && *answer == Answer::Pending
+        })
     }
 
     fn is_proven(&self, may_replace: bool) -> bool {

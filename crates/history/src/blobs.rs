@@ -1,7 +1,8 @@
 //! The rules of one blob.
 //!
 //! Its bytes are those its key names. Once acknowledged or told to be present it is found until it is deleted, also
-//! while something is broken: then a call may fail, but not deny it. Only "missing" is a guess at such times.
+//! while something is broken: then a call may fail, but not deny it. At such times "missing" is a guess, and so is
+//! "present" of what no acknowledged put has surely left there: whom it could be compared with may be away.
 
 use crate::{
     Event, Op, Outcome, Rule, Violation,
@@ -43,22 +44,37 @@ struct Blob<'a> {
 
 impl<'a> Blob<'a> {
     fn new(timeline: &'a Timeline<'a>) -> Blob<'a> {
+        let removals = timeline.removals();
+        let is_acknowledged = |event: &&Event| event.op == Op::Put && event.outcome == Outcome::Ok;
+        let puts = timeline.events();
+        let puts = puts.filter(|(_, event)| is_acknowledged(event));
+        let acknowledged = Latest::new(puts.map(|(place, event)| span(place, event)).collect());
+        let is_surely_there = |event: &Event| {
+            let put = acknowledged.before(event.invoked);
+            put.is_some_and(|put| !removals.may_have_removed(put.invoked, event.completed))
+        };
         let shown = timeline.events().filter_map(|(place, event)| {
             let span = span(place, event);
+            // What nobody acknowledged may be on one disk only, which is down for a while.
+            let later = Span {
+                settled: timeline.faults.settled_after(event.completed),
+                ..span
+            };
             match (event.op, event.outcome) {
-                (Op::Put | Op::Find, Outcome::Ok) => Some(span),
-                // What nobody acknowledged may be on one disk only, which is down for a while.
-                (Op::Get, Outcome::Ok) => Some(Span {
-                    settled: timeline.faults.settled_after(event.completed),
-                    ..span
-                }),
+                (Op::Put, Outcome::Ok) => Some(span),
+                (Op::Find, Outcome::Ok)
+                    if !timeline.is_excused(event) || is_surely_there(event) =>
+                {
+                    Some(span)
+                }
+                (Op::Find | Op::Get, Outcome::Ok) => Some(later),
                 _ => None,
             }
         });
         Blob {
             shown: Latest::new(shown.collect()),
             puts: Furthest::new(&timeline.puts()),
-            removals: timeline.removals(),
+            removals,
             timeline,
         }
     }

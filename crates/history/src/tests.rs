@@ -212,10 +212,24 @@ fn an_acknowledged_blob_is_never_denied() {
     run(Unknown)
         .call((Blob, Get), None, (30, 40), Absent)
         .stays_silent();
-    run(Unknown)
-        .call((Blob, Find), None, (30, 40), Ok)
-        .call((Blob, Get), None, (41, 45), Absent)
-        .breaks(&[Rule::LostBlob]);
+}
+
+#[test]
+fn what_was_told_to_be_present_is_never_denied_unless_nobody_could_be_asked_who_would_know() {
+    let found = |(outcome, until)| {
+        let run = story().fault(0, until);
+        let run = run.call((Blob, Put), "hash", (10, 20), outcome);
+        run.call((Blob, Find), None, (80, 90), Ok)
+    };
+    let denied = |put| found(put).call((Blob, Get), None, (91, 95), Absent);
+    denied((Unknown, 15)).breaks(&[Rule::LostBlob]);
+    denied((Unknown, 25)).stays_silent();
+    let late = found((Unknown, 25)).call((Blob, Get), None, (160, 170), Absent);
+    late.breaks(&[Rule::LostBlob]);
+    denied((Ok, 25)).breaks(&[Rule::LostBlob]);
+    let deleted = found((Ok, 25)).call((Blob, Delete), None, (19, 30), Ok);
+    let denied = deleted.call((Blob, Get), None, (91, 95), Absent);
+    denied.stays_silent();
 }
 
 #[test]

@@ -113,16 +113,32 @@ async fn a_blob_without_any_owner_in_reach_is_an_error_and_not_missing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_lacks_what_the_other_has_is_repaired() {
-    let rig = Rig::new(2, &NODES);
-    let (gateway, body) = (rig.gateway(), body(50, 3));
-    gateway.put(&body).await.unwrap();
-    let key = blob_key(&body);
-    let first = rig.places(&key).0.remove(0);
-    first.state.lock().records.held.clear();
-    let missing = missing(&gateway, std::slice::from_ref(&body)).await;
-    assert_eq!(missing.unwrap(), [false]);
-    eventually(|| first.has(&key)).await;
+async fn either_owner_that_lacks_what_the_other_has_is_repaired() {
+    for lacking in 0..2 {
+        let rig = Rig::new(2, &NODES);
+        let (gateway, body) = (rig.gateway(), body(50, 3));
+        gateway.put(&body).await.unwrap();
+        let key = blob_key(&body);
+        let owner = rig.places(&key).0.remove(lacking);
+        owner.state.lock().records.held.clear();
+        let missing = missing(&gateway, std::slice::from_ref(&body)).await;
+        assert_eq!(missing.unwrap(), [false]);
+        eventually(|| owner.has(&key)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_slow_is_not_waited_for_when_the_other_one_has_it() {
+    for slow in 0..2 {
+        let rig = Rig::new(2, &NODES);
+        let (gateway, body) = (rig.gateway(), body(50, 3));
+        gateway.put(&body).await.unwrap();
+        rig.places(&blob_key(&body)).0[slow].set(Fault::Hang);
+        let asked = tokio::time::Instant::now();
+        let missing = missing(&gateway, std::slice::from_ref(&body)).await;
+        assert_eq!(missing.unwrap(), [false]);
+        assert!(asked.elapsed() <= crate::Config::default().timing.hedge_find * 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
