@@ -25,6 +25,8 @@ pub(crate) struct Hit {
     pub(crate) created: Timestamp,
     pub(crate) pins: Pins,
     pub(crate) total: u64,
+    /// Whether another node may hold a newer version, of which this one has not heard yet.
+    pub(crate) is_unsure: bool,
     /// What was asked for of the value.
     pub(crate) range: Range<u64>,
     /// The first bytes; `None` when nothing was asked for.
@@ -54,15 +56,16 @@ pub(crate) async fn ask_anyway(node: &Arc<Node>, read: Read, limit: Duration) ->
 async fn open(node: &Arc<Node>, read: Read) -> Result<Said> {
     let in_flight = node.enter();
     let wanted = read.range;
-    let (head, created, pins, total, mut body) = match node.peer.read(read).await? {
+    let (head, created, pins, total, is_unsure, mut body) = match node.peer.read(read).await? {
         Found::No(presence) => return Ok(Said::No(presence)),
         Found::Yes {
             head,
             created,
             pins,
             total_bytes,
+            is_unsure,
             body,
-        } => (head, created, pins, total_bytes, body),
+        } => (head, created, pins, total_bytes, is_unsure, body),
     };
     let range = if head.deleted {
         0..0
@@ -82,6 +85,7 @@ async fn open(node: &Arc<Node>, read: Read) -> Result<Said> {
         created,
         pins,
         total,
+        is_unsure,
         range,
         first,
         body,

@@ -18,6 +18,8 @@ pub(crate) enum Answer {
     Absent,
     /// It is there, or was deleted.
     Found,
+    /// The same, but the node was away and may have missed a newer version.
+    Unsure,
 }
 
 /// Whether absence is proven in every open placement. `may_replace`: whether an owner may be replaced at all.

@@ -1,9 +1,10 @@
 //! Looking for a value on the nodes that may have it: one first, the next when it lacks it or is slow.
 //!
-//! Of an entry one owner of each open placement is asked and the highest version wins. Not here: the rest of the body
-//! (`source.rs`), what absence proves (`proof.rs`). Dropping a search aborts what it asked. Before it fails for want of
-//! answers it also asks those that are passed over, and again those that failed in the midst of it: a request is
-//! refused when nobody can answer, not when the wrong one was away a moment ago.
+//! Of an entry one owner of each open placement is asked and the highest version wins; an owner that was away is not
+//! taken at its word while another one can be asked. Not here: the rest of the body (`source.rs`), what absence proves
+//! (`proof.rs`). Dropping a search aborts what it asked. Before it fails for want of answers it also asks those that are
+//! passed over, and again those that failed in the midst of it: a request is refused when nobody can answer, not when the
+//! wrong one was away a moment ago.
 
 use std::{sync::Arc, time::Duration};
 
@@ -171,8 +172,14 @@ impl<'a> Search<'a> {
             Ok(Said::No(Presence::Unknown | Presence::Present)) => Answer::Silent,
             Ok(Said::Yes(hit)) => {
                 self.shared.latency.note(self.started.elapsed());
+                let is_entry = matches!(self.wanted.key.kind, RecordKind::Entry(_));
+                let is_unsure = is_entry && hit.is_unsure;
                 self.findings.hits.push(*hit);
-                Answer::Found
+                if is_unsure {
+                    Answer::Unsure
+                } else {
+                    Answer::Found
+                }
             }
             Err(error) if ends_the_search(&error) => return Err(error),
             Err(error) => {
@@ -380,10 +387,10 @@ impl Findings {
         }
     }
 
-    /// Whether some owner answered for certain, either way.
+    /// Whether some owner has it, or denies it for certain.
     pub(crate) fn is_known_to_an_owner(&self) -> bool {
-        let owners = self.owners();
-        owners.contains(&Answer::Absent) || owners.contains(&Answer::Found)
+        let knows = |answer| matches!(answer, Answer::Absent | Answer::Found | Answer::Unsure);
+        self.owners().into_iter().any(knows)
     }
 
     /// The owners in the current placement that are known to lack it.

@@ -49,6 +49,8 @@ pub enum Found {
         pins: Pins,
         /// Size of the whole value in bytes.
         total_bytes: u64,
+        /// Whether the node was away and cannot tell yet if another one holds a newer version.
+        is_unsure: bool,
         /// The bytes asked for.
         body: Box<dyn Body>,
     },

@@ -9,7 +9,9 @@ use zimcache_link::{
     Result, Status, StatusQuestion, Write, Writing, usage_to_json,
 };
 use zimcache_ring::Document;
-use zimcache_store::{ByteRange, GcOptions, GcReport, Pins, RecordKey, RecordKind, Version};
+use zimcache_store::{
+    ByteRange, GcOptions, GcReport, Pins, Precondition, RecordKey, RecordKind, Version,
+};
 use zimcache_types::{Code, Digest, EntryKey, Hash, Namespace};
 
 use crate::{
@@ -23,9 +25,14 @@ use crate::{
 const ASKED_AT_ONCE: usize = 16;
 
 impl Inner {
+    /// Whether this node may have missed something while it was away.
+    fn is_unsure(&self) -> bool {
+        self.catching_up.load(Ordering::Acquire)
+    }
+
     /// What this node says about what it does not have.
     fn absent(&self) -> Presence {
-        if self.catching_up.load(Ordering::Acquire) {
+        if self.is_unsure() {
             Presence::Unknown
         } else {
             Presence::Absent
@@ -72,7 +79,22 @@ impl Inner {
         };
         Ok(match found {
             Found::No(Presence::Absent) => Found::No(self.absent()),
-            found => found,
+            Found::Yes {
+                head,
+                created,
+                pins,
+                total_bytes,
+                body,
+                ..
+            } => Found::Yes {
+                head,
+                created,
+                pins,
+                total_bytes,
+                is_unsure: self.is_unsure(),
+                body,
+            },
+            found @ Found::No(_) => found,
         })
     }
 
@@ -262,7 +284,7 @@ impl Peer for Member {
             if let Some(tier) = &this.parts.tier {
                 tier.touched(key);
             }
-            return Ok(values::found(record, &this.busy));
+            return Ok(values::found(record, this.is_unsure(), &this.busy));
         }
         if read.fill {
             return this.fill(key, read.range).await;
@@ -275,6 +297,11 @@ impl Peer for Member {
         this.check_epoch(write.key.kind, write.epoch)?;
         if this.draining.load(Ordering::Acquire) {
             return Err(broken("the node is about to leave"));
+        }
+        if write.options.precondition == Precondition::Absent && this.is_unsure() {
+            return Err(broken(
+                "the node was away and cannot tell what is absent yet",
+            ));
         }
         let replica = &this.parts.replica;
         let writer = replica

@@ -124,7 +124,7 @@ impl Inner {
             total_bytes,
             body,
             ..
-        } = values::found(record, &self.busy)
+        } = values::found(record, false, &self.busy)
         else {
             return Ok(false);
         };

@@ -22,13 +22,14 @@ impl Body for Local {
     }
 }
 
-/// A record of ours, as the answer to a read.
-pub(crate) fn found(record: Record, busy: &Arc<()>) -> Found {
+/// A record of ours, as the answer to a read. `is_unsure`: whether this node may have missed a newer version.
+pub(crate) fn found(record: Record, is_unsure: bool, busy: &Arc<()>) -> Found {
     Found::Yes {
         head: record.head,
         created: record.created,
         pins: record.pins,
         total_bytes: record.value.total_bytes(),
+        is_unsure,
         body: Box::new(Local {
             reader: record.value,
             _busy: Arc::clone(busy),

@@ -78,12 +78,14 @@ impl Saboteur {
                 created,
                 pins,
                 total_bytes,
+                is_unsure,
                 body,
             } if self.is(Bug::CutsBodies) && total_bytes > 1 && self.happens(0.1) => Found::Yes {
                 head,
                 created,
                 pins,
                 total_bytes: total_bytes / 2,
+                is_unsure,
                 body: Box::new(Cut {
                     body,
                     left: usize::try_from(total_bytes / 2).unwrap(),
@@ -94,12 +96,14 @@ impl Saboteur {
                 created,
                 pins,
                 total_bytes,
+                is_unsure,
                 body,
             } if self.is(Bug::FlipsBits) && self.happens(0.1) => Found::Yes {
                 head,
                 created,
                 pins,
                 total_bytes,
+                is_unsure,
                 body: Box::new(Flipped {
                     body,
                     is_done: false,

@@ -277,7 +277,7 @@ impl Peer for Fake {
                 .records
                 .put(&read.key, head, value, &options, Pins::default())?;
         }
-        let chunk = state.chunk;
+        let (chunk, is_unsure) = (state.chunk, state.is_catching_up);
         state.dirty_for = state.dirty_for.saturating_sub(1);
         let is_clean = state.dirty_for == 0;
         let Some(held) = state.records.held.get_mut(&read.key) else {
@@ -296,6 +296,7 @@ impl Peer for Fake {
             created: held.created,
             pins: held.pins,
             total_bytes,
+            is_unsure,
             body: Box::new(Pieces {
                 node: this.ok_or_else(|| self.unreachable())?,
                 rest: held.value.slice(range.start as usize..range.end as usize),

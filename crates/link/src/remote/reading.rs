@@ -34,6 +34,7 @@ pub(super) async fn found(mut answer: Answer, range: ByteRange) -> Result<Found>
         created: Timestamp(first.created_millis),
         pins: convert::pins_in(first.pins),
         total_bytes: first.total_bytes,
+        is_unsure: first.is_unsure,
         body: Box::new(Stream {
             answer: Some(answer),
             at_hand: first.data,

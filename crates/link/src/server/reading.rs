@@ -14,14 +14,15 @@ use crate::{
 pub(super) async fn answer(peer: &Arc<dyn Peer>, request: ReadRequest) -> Result<Outgoing> {
     let read = convert::read_in(request)?;
     let range = read.range;
-    let (head, created, pins, total_bytes, mut body) = match peer.read(read).await? {
+    let (head, created, pins, total_bytes, is_unsure, mut body) = match peer.read(read).await? {
         Found::Yes {
             head,
             created,
             pins,
             total_bytes,
+            is_unsure,
             body,
-        } => (head, created, pins, total_bytes, body),
+        } => (head, created, pins, total_bytes, is_unsure, body),
         Found::No(presence) => {
             let reply = ReadReply {
                 presence: rows::presence_out(presence).into(),
@@ -47,6 +48,7 @@ pub(super) async fn answer(peer: &Arc<dyn Peer>, request: ReadRequest) -> Result
         head: Some(convert::head_out(head)),
         created_millis: created.0,
         total_bytes,
+        is_unsure,
         pins: Some(convert::pins_out(pins)),
         ..ReadReply::default()
     };

@@ -153,6 +153,7 @@ impl Peer for Node {
             created: Timestamp(77),
             pins,
             total_bytes: value.len() as u64,
+            is_unsure: read.fill,
             body: Box::new(chunks(part, self.0.chunk_bytes, self.0.breaks_after)),
         })
     }

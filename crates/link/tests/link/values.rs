@@ -93,7 +93,7 @@ async fn what_stands_before_a_value_comes_with_it() {
         dirty: false,
         hint: true,
     };
-    for deleted in [false, true] {
+    for (deleted, fill) in [(false, false), (true, true)] {
         let head = RecordHead { deleted, ..head() };
         let record = (head.clone(), Bytes::from_static(b"12345"), pins);
         pair.fake.values.lock().insert(blob(b"x"), record);
@@ -101,19 +101,21 @@ async fn what_stands_before_a_value_comes_with_it() {
             epoch: 1,
             key: blob(b"x"),
             range: ByteRange::Full,
-            fill: false,
+            fill,
         };
         let Found::Yes {
             head: found,
             created,
             pins: found_pins,
             total_bytes,
+            is_unsure,
             mut body,
         } = pair.remote.read(read).await.unwrap()
         else {
             panic!("it is there");
         };
         assert_eq!((found, found_pins, total_bytes), (head, pins, 5));
+        assert_eq!(is_unsure, fill);
         assert_eq!(created, Timestamp(77));
         assert_eq!(body.next().await.is_none(), deleted);
     }

@@ -188,6 +188,7 @@ impl Peer for Large {
             created: Timestamp(0),
             pins: Pins::default(),
             total_bytes: (self.chunk.len() * self.count) as u64,
+            is_unsure: false,
             body: Box::new(Chunks {
                 chunk: self.chunk.clone(),
                 left: self.count,

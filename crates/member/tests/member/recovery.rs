@@ -1,8 +1,8 @@
 //! Hints, restarts and lost disks.
 
 use bytes::Bytes;
-use zimcache_link::{Find, Found, Peer as _, Presence};
-use zimcache_store::{Pins, RecordHead, Touch};
+use zimcache_link::{Find, Found, Peer as _, Presence, Write};
+use zimcache_store::{Pins, Precondition, RecordHead, RecordOptions, Touch};
 
 use crate::cluster::{Cluster, HINT, blob, entry, eventually, put, read};
 
@@ -174,6 +174,48 @@ async fn a_node_does_not_say_absent_while_another_one_is_away() {
     cluster.all_caught_up().await;
     let found = cluster.member("a").read(read(&key, 1)).await.unwrap();
     assert!(matches!(found, Found::No(Presence::Absent)));
+}
+
+#[tokio::test]
+async fn a_node_is_unsure_of_its_versions_while_another_one_is_away_and_decides_nothing() {
+    let mut cluster = Cluster::of(&["a", "b", "c"]).await;
+    let (key, head) = entry(1, 10);
+    let store = &cluster.nodes["a"].store;
+    put(
+        store,
+        &key,
+        head,
+        &Bytes::from_static(b"old"),
+        Pins::default(),
+    )
+    .await;
+    cluster.cut("c", true);
+    cluster.stop("a");
+    cluster.start("a").await;
+    for is_unsure in [true, false] {
+        let found = cluster.member("a").read(read(&key, 1)).await.unwrap();
+        let Found::Yes {
+            is_unsure: said, ..
+        } = found
+        else {
+            panic!("it is there");
+        };
+        assert_eq!(said, is_unsure);
+        let (new, head) = entry(2, 10);
+        let options = RecordOptions {
+            precondition: Precondition::Absent,
+            ..RecordOptions::default()
+        };
+        let write = Write {
+            epoch: 1,
+            key: new,
+            head,
+            options,
+        };
+        assert_eq!(cluster.member("a").write(write).await.is_err(), is_unsure);
+        cluster.cut("c", false);
+        cluster.all_caught_up().await;
+    }
 }
 
 #[tokio::test]

@@ -82,6 +82,8 @@ pub struct ReadReply {
     pub data: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "7")]
     pub ring: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "8")]
+    pub is_unsure: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteRequest {

@@ -178,6 +178,7 @@ impl DurableTier for OfMember {
                 created: filled.created,
                 pins: Pins::default(),
                 total_bytes: filled.total_bytes,
+                is_unsure: false,
                 body: Box::new(FromBucket(filled)),
             },
             Fill::Absent => Found::No(Presence::Absent),
