@@ -19,7 +19,7 @@ use crate::{
     node::{store_error, unavailable},
     repair::Repair,
     search::{Findings, Wanted, search},
-    shared::Shared,
+    shared::{Shared, until_all_can},
     source::Source,
     write::{BlobPut, EmptyPut},
 };
@@ -212,11 +212,12 @@ fn not_proven() -> Error {
 
 impl Shared {
     /// Does something on every member that is neither drained nor lost, under the epoch of the ring that says so. Again
-    /// when a node knows of a newer ring, or this gateway does by then: that may have members which this one has not.
-    /// What all rounds brought is returned, so that a second one does not hide what the first one found.
+    /// when a node knows of a newer ring, or this gateway does by then: that may have members which this one has not. And
+    /// again for a while when one of them cannot be reached. What all rounds brought is returned, so that a second one
+    /// does not hide what the first one found.
     ///
     /// # Errors
-    /// `Unavailable` when one of them cannot be reached or fails.
+    /// `Unavailable` when one of them stays away or fails.
     pub(crate) async fn on_all_members<T, F>(
         &self,
         work: impl Fn(&Arc<crate::node::Node>, u64) -> F,
@@ -225,11 +226,23 @@ impl Shared {
         F: Future<Output = zimcache_link::Result<T>>,
     {
         let all = Mutex::new(Vec::new());
+        until_all_can(|| self.on_members_of_the_newest_ring(&work, &all)).await?;
+        Ok(all.into_inner())
+    }
+
+    async fn on_members_of_the_newest_ring<T, F>(
+        &self,
+        work: impl Fn(&Arc<crate::node::Node>, u64) -> F,
+        all: &Mutex<Vec<T>>,
+    ) -> Result<()>
+    where
+        F: Future<Output = zimcache_link::Result<T>>,
+    {
         for _ in 0..MOST_RINGS {
-            let round = || self.on_members_of(self.view(), &work, &all);
+            let round = || self.on_members_of(self.view(), &work, all);
             let done = crate::shared::under_the_newest_ring(self, round).await;
             if done.map_err(store_error)? {
-                return Ok(all.into_inner());
+                return Ok(());
             }
         }
         Err(unavailable(

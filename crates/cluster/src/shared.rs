@@ -2,9 +2,12 @@
 //!
 //! Lock order: `changing` alone, held only while a view is swapped, never across an await.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -13,7 +16,7 @@ use parking_lot::Mutex;
 use zimcache_link::{Error, Peer, Result};
 use zimcache_ring::{Document, Member, Ring};
 use zimcache_store::{RecordKey, Version};
-use zimcache_types::Namespace;
+use zimcache_types::{Code, Namespace};
 
 use crate::{
     config::{Config, Durability},
@@ -31,6 +34,17 @@ pub(crate) type Connect = dyn Fn(&Member) -> Arc<dyn Peer> + Send + Sync;
 
 /// Rings of more members than this are computed on a thread of their own.
 const SMALL_RING: usize = 64;
+
+/// After which pauses that is tried again which needs every node.
+const AGAIN_AFTER: [Duration; 7] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(600),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(3),
+];
 
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -221,6 +235,21 @@ impl Shared {
 
 fn node(config: &Config, connect: &Connect, member: &Member) -> Arc<Node> {
     Arc::new(Node::new(member, connect(member), config.strikes))
+}
+
+/// Does something that every node has to take part in, and again for a while when it cannot be done: a node that is
+/// restarted comes back, and one that leaves or joins is known to by then.
+pub(crate) async fn until_all_can<T, F>(mut attempt: impl FnMut() -> F) -> zimcache_store::Result<T>
+where
+    F: Future<Output = zimcache_store::Result<T>>,
+{
+    for pause in AGAIN_AFTER {
+        match attempt().await {
+            Err(error) if error.code() == Code::Unavailable => tokio::time::sleep(pause).await,
+            outcome => return outcome,
+        }
+    }
+    attempt().await
 }
 
 /// Does something again under a newer ring, as long as a node says that ours is too old.

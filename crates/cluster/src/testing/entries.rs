@@ -8,7 +8,7 @@ use zimcache_types::{Code, EntryKind, ManualClock, Timestamp};
 
 use super::{
     fake::Fault,
-    harness::{NOW, Rig, body, entry, plain, team},
+    harness::{NOW, Rig, blob_key, body, entry, plain, sha, team},
 };
 
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
@@ -149,6 +149,30 @@ async fn a_deletion_is_on_every_owner_or_refused_and_never_undone_by_an_old_hint
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_waits_a_while_for_who_is_away() {
+    let rig = Rig::new(2, &NODES);
+    let gateway = rig.gateway();
+    gateway.put_entry("key", &ONE).await.unwrap();
+    let blob = body(50, 1);
+    gateway.put(&blob).await.unwrap();
+    let owner = rig.places(&key("key")).0.remove(1);
+    owner.set(Fault::Down);
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        owner.set(Fault::None);
+    };
+    let (team, digest, entry) = (team(), sha(&blob), entry("key"));
+    let (deleted, forgotten, ()) = tokio::join!(
+        gateway.entries.delete(&entry),
+        gateway.blobs.delete(&team, &digest),
+        back
+    );
+    assert!(deleted.unwrap() && forgotten.unwrap());
+    assert_eq!(gateway.get_entry("key").await.unwrap(), None);
+    assert_eq!(rig.holders(&blob_key(&blob)).len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stand_ins_alone_do_not_bring_back_what_owners_may_know_to_be_deleted() {
     let rig = Rig::new(2, &NODES);
     let gateway = rig.gateway();
@@ -163,6 +187,28 @@ async fn stand_ins_alone_do_not_bring_back_what_owners_may_know_to_be_deleted() 
     }
     let refusal = gateway.get_entry("key").await.unwrap_err();
     assert_eq!(refusal.code(), Code::Unavailable);
+}
+
+/// Seed 113 of the simulation: its new disk had got back an old copy, and nothing newer yet.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_was_away_is_believed_only_while_the_other_one_is() {
+    for stale in 0..2 {
+        let rig = Rig::new(2, &NODES);
+        let gateway = rig.gateway();
+        gateway.put_entry("key", &ONE).await.unwrap();
+        let (mut owners, _) = rig.places(&key("key"));
+        let owner = owners.remove(stale);
+        let old = owner.state.lock().records.held[&key("key")].clone();
+        gateway.put_entry("key", &TWO).await.unwrap();
+        owner.lose_disk();
+        owner.state.lock().records.held.insert(key("key"), old);
+        assert_eq!(gateway.get_entry("key").await.unwrap(), Some(TWO));
+        gateway.entries.delete(&entry("key")).await.unwrap();
+        let held = owner.state.lock().records.held[&key("key")].clone();
+        assert!(held.head.deleted);
+        owners[0].set(Fault::Down);
+        assert_eq!(gateway.get_entry("key").await.unwrap(), None);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ use crate::{
     entries::identity,
     node::{store_error, unavailable},
     search::{Findings, Wanted, search},
-    shared::{Shared, under_the_newest_ring},
+    shared::{Shared, under_the_newest_ring, until_all_can},
     view::Plan,
 };
 
@@ -264,10 +264,11 @@ async fn observe_held(shared: &Shared, key: &RecordKey) -> Result<()> {
 /// Deletes an entry on every owner of every open placement; whether there was one.
 ///
 /// # Errors
-/// `Unavailable` when one of them cannot be reached: the entry may come back until a deletion succeeded.
+/// `Unavailable` when one of them stays away: the entry may come back until a deletion succeeded.
 pub(crate) async fn delete(shared: &Arc<Shared>, key: &EntryKey) -> Result<bool> {
     let record = RecordKey::entry(key);
-    let findings = look(shared, &record).await.map_err(store_error)?;
+    let findings = until_all_can(|| async { look(shared, &record).await.map_err(store_error) });
+    let findings = findings.await?;
     let is_needed = !findings.hits.is_empty() || !findings.is_proven(false);
     let newest = findings.hits.iter().max_by_key(|hit| hit.head.version);
     let was_there = newest.is_some_and(|hit| !hit.head.deleted);
@@ -278,13 +279,18 @@ pub(crate) async fn delete(shared: &Arc<Shared>, key: &EntryKey) -> Result<bool>
     if !is_needed {
         return Ok(false);
     }
+    until_all_can(|| delete_on_all(shared, &record, &key.text)).await?;
+    Ok(was_there)
+}
+
+async fn delete_on_all(shared: &Arc<Shared>, key: &RecordKey, text: &str) -> Result<()> {
     for _ in 0..ATTEMPTS {
         let version = shared.minter.mint();
-        let committed = write_deletion(shared, &record, &key.text, version).await?;
-        let has_all = is_on_all_owners(&shared.plan(&record), &committed.copies);
+        let committed = write_deletion(shared, key, text, version).await?;
+        let has_all = is_on_all_owners(&shared.plan(key), &committed.copies);
         match superseded_by(&committed, version) {
             Some(higher) => shared.observe(higher)?,
-            None if has_all => return Ok(was_there),
+            None if has_all => return Ok(()),
             None => {}
         }
     }
