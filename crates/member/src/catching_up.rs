@@ -25,6 +25,7 @@ impl Inner {
                 && self.ask_all(&ring, &mut passed).await
             {
                 self.catching_up.store(false, Ordering::Release);
+                self.hand_over_wanted.notify_one();
                 tracing::info!(epoch = ring.epoch(), "this node has caught up");
                 return;
             }

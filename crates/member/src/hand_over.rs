@@ -2,7 +2,7 @@
 //!
 //! Pinned records and deletions go first. With a durable tier, what is in it and has not been used lately stays where it
 //! is: its owners fill themselves. Invariant: `synced_epoch` moves only after every such record was taken by all its
-//! owners.
+//! owners, those included that this node lost with its disk and is still being given back.
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,8 @@ impl Inner {
         let mut changes = self.parts.rings.watch();
         loop {
             let ring = self.parts.rings.get();
-            if let Some(ring) = ring.filter(|ring| self.is_behind(ring)) {
+            let may = |ring: &Ring| self.is_behind(ring) && !self.is_unsure();
+            if let Some(ring) = ring.filter(may) {
                 match self.hand_over(&ring).await {
                     Ok(true) => {
                         let epoch = ring.document().published_epoch();

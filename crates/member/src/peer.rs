@@ -26,7 +26,7 @@ const ASKED_AT_ONCE: usize = 16;
 
 impl Inner {
     /// Whether this node may have missed something while it was away.
-    fn is_unsure(&self) -> bool {
+    pub(crate) fn is_unsure(&self) -> bool {
         self.catching_up.load(Ordering::Acquire)
     }
 

@@ -58,6 +58,29 @@ fn assert_on_owners(cluster: &Cluster, keys: &[RecordKey]) {
     }
 }
 
+/// Seed 683 of the simulation: it had nothing to hand over, and then got back what another one owns by now.
+#[tokio::test]
+async fn who_lost_its_disk_hands_over_only_what_it_got_back() {
+    let mut cluster = Cluster::of(&["a", "b", "c"]).await;
+    let keys = fill(&cluster).await;
+    for other in ["b", "c"] {
+        cluster.cut(other, true);
+    }
+    cluster.lose_disk("a").await;
+    let members = vec![ring_member("d")];
+    let joined = next(&cluster.document, &Change::Join { members }).unwrap();
+    cluster.publish(joined).await;
+    cluster.add("d").await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let published = cluster.document.published_epoch();
+    assert!(cluster.status("a").await.synced_epoch < published);
+    for other in ["b", "c"] {
+        cluster.cut(other, false);
+    }
+    all_synced(&cluster, &["a", "b", "c", "d"]).await;
+    assert_on_owners(&cluster, &keys);
+}
+
 #[tokio::test]
 async fn who_joins_holds_what_it_owns_before_the_old_placement_is_closed() {
     let mut cluster = Cluster::of(&["a", "b", "c"]).await;
