@@ -8,9 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -28,8 +31,9 @@ use crate::{
     build::Object,
     crd::ZimCache,
     dereference::PublishedRing,
-    names::{DRAINED, LOST, MANAGER, Names, RING_CHANGED, RING_EPOCH, RING_KEY},
+    names::{DRAINED, LOST, Names, RING_CHANGED, RING_EPOCH, RING_KEY},
     pods::PodView,
+    repair,
     validate::Cache,
 };
 
@@ -40,19 +44,20 @@ pub struct Memory(Arc<Mutex<BTreeMap<String, Applied>>>);
 #[derive(Debug, Clone, PartialEq)]
 struct Applied {
     body: Value,
-    generation: Option<i64>,
+    /// When the API server noted that an apply changed something.
+    changed: Option<Time>,
 }
 
 impl Memory {
-    /// Notes an object as it came back. Whether somebody had changed it: we wrote the same as before, and still its
-    /// generation moved.
-    fn note(&self, key: String, body: &Value, generation: Option<i64>) -> bool {
+    /// Notes an object as it came back. Whether somebody had changed it: we wrote the same as before, and still it was a
+    /// change.
+    fn note(&self, key: String, body: &Value, changed: Option<Time>) -> bool {
         let now = Applied {
             body: body.clone(),
-            generation,
+            changed: changed.clone(),
         };
         let before = self.0.lock().insert(key, now);
-        before.is_some_and(|before| before.body == *body && before.generation < generation)
+        before.is_some_and(|before| before.body == *body && before.changed < changed)
     }
 
     /// Forgets a cache that is gone.
@@ -83,17 +88,14 @@ pub async fn apply(
     objects: &[Object],
     memory: &Memory,
 ) -> Result<Answers, kube::Error> {
-    let params = PatchParams::apply(MANAGER).force();
     let mut answers = Answers::default();
     for object in objects {
         let api: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), &names.namespace, &object.resource);
-        let applied = api
-            .patch(&object.name, &params, &Patch::Apply(&object.body))
-            .await?;
+        let applied = repair::apply(&api, object).await?;
         let what = format!("{} {}", object.resource.kind, object.name);
         let key = format!("{}/{}/{what}", names.namespace, names.cache);
-        if memory.note(key, &object.body, applied.metadata.generation) {
+        if memory.note(key, &object.body, repair::last_change(&applied)) {
             answers.reverted.push(what);
         }
         match object.resource.kind.as_str() {
@@ -309,8 +311,9 @@ mod tests {
     fn an_edit_by_somebody_else_is_noticed_and_an_own_one_is_not() {
         let memory = Memory::default();
         let (one, two) = (json!({"spec": 1}), json!({"spec": 2}));
-        let note = |body, generation| {
-            memory.note("build/main/Deployment x".to_owned(), body, Some(generation))
+        let note = |body, second| {
+            let changed = Time(jiff::Timestamp::from_second(second).unwrap());
+            memory.note("build/main/Deployment x".to_owned(), body, Some(changed))
         };
         assert!(!note(&one, 1), "the first time nothing is known");
         assert!(!note(&one, 1));

@@ -29,6 +29,7 @@ pub mod node_client;
 pub mod plugin;
 pub mod pods;
 pub mod reconcile;
+mod repair;
 pub mod ring;
 pub mod rollout;
 pub mod run;

@@ -233,7 +233,7 @@ async fn certify(
             certificates::cert_manager::keep(tools.client, &of, issuer, &policy).await?
         }
     };
-    let steps = kept.steps.iter().map(|step| format!("{step:?}"));
+    let steps = kept.steps.iter().map(ToString::to_string);
     outcome
         .news
         .extend(steps.map(|step| News::normal("Certificates", step)));

@@ -146,7 +146,7 @@ pub async fn keep(
         apply(&secrets, &leaf_secret(of, *component, leaf)).await?;
     }
     for step in &plan.steps {
-        tracing::info!(namespace = %of.names.namespace, name = %of.names.cache, ?step, "certificates");
+        tracing::info!(namespace = %of.names.namespace, name = %of.names.cache, "certificates: {step}");
     }
     Ok(Kept {
         steps: plan.steps,

@@ -6,7 +6,7 @@
 //! which kubelets refresh volumes and processes read them again; the Secret itself says since when.
 //! An authority's Secret that is gone is replaced in the same way, for the leaves remember whom everybody trusts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use zimcache_types::Timestamp;
 
@@ -112,6 +112,20 @@ pub enum Step {
     Dropped,
     /// A leaf is made anew.
     Issued(Component),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Made => f.write_str("there is an authority now"),
+            Step::Introduced => f.write_str("a new authority is trusted from now on"),
+            Step::Promoted => f.write_str("the new authority signs"),
+            Step::Dropped => f.write_str("the old authority is no longer trusted"),
+            Step::Issued(component) => {
+                write!(f, "a new certificate for every {}", component.as_str())
+            }
+        }
+    }
 }
 
 /// What to write, and when to look again.

@@ -171,6 +171,8 @@ const fn state(phase: NodePhase) -> &'static str {
 /// What people should know of a condition; nothing when it is as it should be.
 fn remark(condition: &Condition) -> Option<String> {
     let good = match condition.type_.as_str() {
+        // Progressing once more, for programs.
+        condition::RECONCILING => return None,
         condition::READY
         | condition::AVAILABLE
         | condition::CERTIFICATES_READY

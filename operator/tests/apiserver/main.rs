@@ -7,6 +7,8 @@ mod definition;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod server;

@@ -143,7 +143,6 @@ impl ApiServer {
     }
 
     /// The kubeconfig of an administrator, for programs.
-    #[allow(dead_code, reason = "for programs")]
     pub(crate) fn kubeconfig(&self) -> String {
         self.path("kubeconfig")
     }
