@@ -146,12 +146,13 @@ fn parse_ldd(text: &str) -> Result<Vec<String>> {
 fn stripped(file: &Path) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("stripped");
-    let status = Command::new("strip")
+    let output = Command::new("strip")
         .args(["--strip-all", "-o"])
         .args([&copy, file])
-        .status()
+        .output()
         .context("cannot run strip: install binutils")?;
-    ensure!(status.success(), "strip ended with {status}");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "strip: {complaint}");
     Ok(fs::read(copy)?)
 }
 
