@@ -399,8 +399,14 @@ fn ccache_rows(table: &mut Table, path: &str, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// What the names of metrics begin with: ours, and those of the systems that ours stands in for.
-const FAMILIES: [&str; 4] = ["zimcache_", "zim_cache_", "builder_cache_", "plasma_"];
+/// What the names of metrics begin with: ours, those of the systems that ours stands in for, and what every process has.
+const FAMILIES: [&str; 5] = [
+    "zimcache_",
+    "zim_cache_",
+    "builder_cache_",
+    "plasma_",
+    "process_",
+];
 
 #[test]
 fn pages_for_operators_answer_on_the_same_port() -> Result<()> {
