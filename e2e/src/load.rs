@@ -21,7 +21,7 @@ const MIX: Mix = Mix {
     writes: 40,
     smaller: 2,
 };
-/// A deletion is refused while a node is away, since that one would bring back what it missed.
+/// A deletion is refused while a node or the bucket stays away, since that one would bring back what it missed.
 const WITHOUT_DELETIONS: Mix = Mix { deletes: 0, ..MIX };
 /// Failed calls shown; the rest is counted only.
 const SHOWN: usize = 8;
@@ -58,6 +58,14 @@ impl Clients {
     /// Does something while the clients work, and counts what they saw.
     pub(crate) fn watch(&self, action: impl FnOnce() -> Result<()>) -> Result<Watched> {
         self.watch_with(MIX, action)
+    }
+
+    /// The same, and nothing is deleted.
+    pub(crate) fn watch_without_deletions(
+        &self,
+        action: impl FnOnce() -> Result<()>,
+    ) -> Result<Watched> {
+        self.watch_with(WITHOUT_DELETIONS, action)
     }
 
     /// The same while nodes are away: nothing is deleted, and until it is done an entry may go back to a version before.

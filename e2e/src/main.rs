@@ -52,6 +52,12 @@ pub(crate) struct Args {
     /// The run folder of a cluster of `e2e/cluster/up`; without it, nothing is done to machines
     #[arg(long)]
     machines: Option<PathBuf>,
+    /// A Prometheus that asks all pods, as `e2e/prometheus.py` starts one; without it, dashboards are not looked at
+    #[arg(long)]
+    prometheus: Option<String>,
+    /// Where to draw the dashboards of this run
+    #[arg(long)]
+    pictures: Option<PathBuf>,
     /// The chart
     #[arg(long, default_value = "charts/zimcache")]
     chart: PathBuf,

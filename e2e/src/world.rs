@@ -1,6 +1,7 @@
 //! What the checks share: the cluster, Helm, the clients, the cache named `main`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -35,6 +36,10 @@ pub(crate) struct World {
     pub(crate) kube: Kube,
     pub(crate) helm: Helm,
     pub(crate) machines: Option<Machines>,
+    /// The address of a Prometheus that asks all pods.
+    pub(crate) prometheus: Option<String>,
+    /// Where pictures of the dashboards go.
+    pub(crate) pictures: Option<PathBuf>,
     gateway: Option<SocketAddr>,
     forward: Option<Forward>,
     clients: Option<Clients>,
@@ -48,6 +53,8 @@ impl World {
         Ok(World {
             helm: Helm::new(&args.chart, &kube),
             machines: args.machines.clone().map(Machines::new),
+            prometheus: args.prometheus.clone(),
+            pictures: args.pictures.clone(),
             kube,
             gateway: None,
             forward: None,
@@ -110,6 +117,16 @@ impl World {
         self.clients()?;
         let clients = self.clients.as_ref().context("no clients")?;
         clients.watch(|| action(self))
+    }
+
+    /// The same, and nothing is deleted.
+    pub(crate) fn watching_without_deletions(
+        &mut self,
+        action: impl FnOnce(&World) -> Result<()>,
+    ) -> Result<Watched> {
+        self.clients()?;
+        let clients = self.clients.as_ref().context("no clients")?;
+        clients.watch_without_deletions(|| action(self))
     }
 
     /// The same; until it is done, an entry may go back to a version before.

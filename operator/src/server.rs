@@ -153,6 +153,9 @@ struct Object {
     certificate_expires_seconds: Option<i64>,
 }
 
+/// Kinds of failures that are shown before the first of them: whoever looks wants to see nothing, rather than not to see.
+const EXPECTED: [&str; 2] = ["ApiServer", "Timeout"];
+
 const FAILURES: (&str, &str) = (
     "zimcache_operator_failures_total",
     "Reconciles that failed, by the kind of error.",
@@ -176,6 +179,7 @@ impl Metrics {
             )
         });
         show_health(&registry, health.clone());
+        let failures = EXPECTED.map(|kind| (kind, failures_of(&registry, kind)));
         Metrics(Arc::new(Figures {
             reconciles: registry.counter(
                 "zimcache_operator_reconciles_total",
@@ -200,7 +204,7 @@ impl Metrics {
                 &[],
             ),
             by_state: by_state.into(),
-            failures: Mutex::default(),
+            failures: Mutex::new(failures.into()),
             objects: Mutex::default(),
             registry,
         }))
@@ -267,12 +271,16 @@ impl Metrics {
     /// `kind` is a name out of the code, so that there are few.
     fn failed(&self, kind: &'static str) {
         let mut failures = self.0.failures.lock();
-        let (name, help) = FAILURES;
         let counter = failures
             .entry(kind)
-            .or_insert_with(|| self.0.registry.counter(name, help, &[("kind", kind)]));
+            .or_insert_with(|| failures_of(&self.0.registry, kind));
         counter.inc();
     }
+}
+
+fn failures_of(registry: &Registry, kind: &'static str) -> Counter {
+    let (name, help) = FAILURES;
+    registry.counter(name, help, &[("kind", kind)])
 }
 
 fn show_health(registry: &Registry, health: Health) {
@@ -434,6 +442,7 @@ mod tests {
         let page = metrics.render();
         for line in [
             "zimcache_operator_failures_total{kind=\"MissingSecret\"} 1",
+            "zimcache_operator_failures_total{kind=\"Timeout\"} 0",
             "zimcache_operator_objects{state=\"failed\"} 1",
             "zimcache_operator_objects{state=\"ready\"} 0",
             "zimcache_operator_objects{state=\"paused\"} 1",

@@ -82,7 +82,7 @@ pub(super) fn bucket_away(world: &mut World) -> Result<()> {
         .as_str()
         .context("its name")?
         .to_owned();
-    let watched = world.watching(|world| {
+    let watched = world.watching_without_deletions(|world| {
         world
             .kube
             .run(&["scale", "statefulset", &server, "--replicas=0"])?;

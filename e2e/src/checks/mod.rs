@@ -1,6 +1,7 @@
 //! The table of checks, in the order in which they run: each finds a cache of three nodes that is well, and leaves one.
 
 mod clients;
+mod dashboards;
 mod faults;
 mod install;
 mod removal;
@@ -21,6 +22,8 @@ pub(crate) enum Needs {
     Service,
     /// Machines that may be switched off.
     Machines,
+    /// The Service, and a Prometheus that asks all pods.
+    Prometheus,
 }
 
 /// One check.
@@ -67,15 +70,19 @@ impl Check {
 
     /// Why it cannot be done here.
     pub(crate) fn obstacle(&self, world: &World) -> Option<&'static str> {
-        match (self.needs, world.machines.is_some()) {
-            (Needs::Nothing, _) | (_, true) => None,
-            (Needs::Service, false) => Some("the Service cannot be reached from here"),
-            (Needs::Machines, false) => Some("the machines are not ours"),
+        let are_ours = world.machines.is_some();
+        match self.needs {
+            Needs::Service if !are_ours => Some("the Service cannot be reached from here"),
+            Needs::Machines if !are_ours => Some("the machines are not ours"),
+            Needs::Prometheus if !are_ours || world.prometheus.is_none() => {
+                Some("no Prometheus runs beside the machines")
+            }
+            _ => None,
         }
     }
 }
 
-use Needs::{Machines, Nothing, Service};
+use Needs::{Machines, Nothing, Prometheus, Service};
 use Volume::{Full, Short, Usual};
 
 /// All of them.
@@ -182,6 +189,12 @@ pub(crate) const ALL: &[Check] = &[
         Service,
         "a Secret that is missing shows, and comes back without a trace",
         rollout::secret_missing,
+    ),
+    Check::new(
+        Usual,
+        Prometheus,
+        "every query of the dashboards and alerts has data",
+        dashboards::have_data,
     ),
     Check::new(
         Short,
