@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 WIDTH, ROW, DPI = 1400, 33, 100
 BACK, CARD, EDGE, TEXT, DIM, GRID = "#111217", "#181b1f", "#2a2d33", "#ccccdc", "#8e8e9a", "#26292f"
-NAMED = {"green": "#73bf69", "yellow": "#fade2a", "red": "#f2495c", "blue": "#5794f2", "orange": "#ff9830", "text": TEXT}
+NAMED = {"green": "#73bf69", "yellow": "#fade2a", "red": "#f2495c", "blue": "#5794f2", "orange": "#ff9830", "purple": "#b877d9", "text": TEXT}
 COLOURS = ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a",
            "#447ebc", "#c15c17", "#890f02", "#0a437c", "#6d1f62", "#584477"]
 plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 7.5, "text.color": TEXT, "axes.edgecolor": EDGE,

@@ -161,7 +161,10 @@ fn gateways(seen: &Observation<'_>) -> Option<Reason> {
     let available = status.available_replicas.unwrap_or(0);
     let all = status.replicas.unwrap_or(0);
     if (updated, available, all) == (wanted, wanted, wanted) {
-        return None;
+        // Until it is gone it may answer as the spec before said, without a token that is new, say.
+        let mut pods = seen.world.gateway_pods.iter();
+        let leaving = pods.find(|pod| pod.is_terminating)?;
+        return Some(reason(word, format!("{} is still leaving", leaving.name)));
     }
     let sentence = format!(
         "{available} of {wanted} gateways are available, {updated} up to date, {all} in all"

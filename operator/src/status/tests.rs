@@ -237,6 +237,12 @@ fn each_thing_that_is_not_as_specified_is_a_reason() {
     scene.gateways = gateways_ready(1);
     assert_eq!(scene.reason(), "GatewaysNotReady");
     let mut scene = well();
+    scene.world.gateway_pods.push(PodView {
+        is_terminating: true,
+        ..scene.world.nodes[0].clone()
+    });
+    assert_eq!(scene.reason(), "GatewaysNotReady", "the old one serves");
+    let mut scene = well();
     scene.growth = Growth::Waiting {
         claims: vec!["data-main-node-0".to_owned()],
     };
