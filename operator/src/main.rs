@@ -43,7 +43,7 @@ struct RunArgs {
     /// Namespaces to look after, separated by commas; absent, all.
     #[arg(long, value_name = "NAMESPACES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
-    /// Keep the definition of ZimCache up to date [default].
+    /// Keep the definition of ZimCache up to date; the default.
     #[arg(long, overrides_with = "no_manage_crds", alias = "manage-crd")]
     manage_crds: bool,
     /// Leave the definition of ZimCache to somebody else.

@@ -1,7 +1,7 @@
 //! The simulation of a whole cluster: real gateways and nodes, in one thread, over a network, clocks and disks that fail
 //! by seed.
 //!
-//! [`run`] plays one seed: nodes are `zimcache_member::Member` served over a simulated network (turmoil), gateways are
+//! [`run()`] plays one seed: nodes are `zimcache_member::Member` served over a simulated network (turmoil), gateways are
 //! `zimcache_cluster::Cluster`, clients put, read, look up and delete through them while faults come and go. Then
 //! everything heals, has to converge within a minute, and every key is read through every gateway; `zimcache_history`
 //! judges what was seen. A seed always plays the same: time is virtual, and every source of randomness is seeded. Not
