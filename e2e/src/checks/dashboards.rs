@@ -4,9 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use zimcache_tests::report::say;
 
-use crate::world::World;
+use super::install::NODES;
+use crate::world::{CACHE, World};
 
 /// What asks and draws.
 const PANELS: &str = "tests/observability/panels.py";
@@ -16,6 +18,10 @@ const INTERVAL_SECONDS: u64 = 20;
 const LOAD: Duration = Duration::from_secs(2 * INTERVAL_SECONDS);
 
 pub(super) fn have_data(world: &mut World) -> Result<()> {
+    // Far more than anybody asks for: so that gateways and Redis have something to do.
+    let limits = json!({"spec": {"rateLimits": {"global": "1000000/s"}}});
+    world.kube.patch("zimcache", CACHE, &limits)?;
+    world.wait_until_ready(NODES)?;
     let watched = world.watching(|_| {
         std::thread::sleep(LOAD);
         Ok(())
