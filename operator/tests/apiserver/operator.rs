@@ -191,7 +191,7 @@ async fn a_missing_secret_is_told_and_healing_it_needs_no_more_than_the_secret()
     eventually("a complaint about the Secret", PATIENCE, complains(true)).await;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     let secret: Secret = serde_json::from_value(json!({
-        "metadata": { "name": "of-the-team" }, "stringData": { "tokens.toml": "" },
+        "metadata": { "name": "of-the-team" }, "stringData": { "tokens.toml": "# nobody yet\n" },
     }))
     .unwrap();
     secrets
