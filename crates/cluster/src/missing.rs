@@ -71,6 +71,8 @@ struct Item {
 struct Way {
     plan: Plan,
     order: Vec<usize>,
+    /// The owners in the current placement among them.
+    owners: Vec<usize>,
     /// What is known before anybody was asked.
     unasked: Vec<Answer>,
 }
@@ -85,8 +87,10 @@ impl Way {
                 Answer::Silent
             }
         };
+        let is_owner = |number: &usize| plan.candidates[*number].current == Role::Owner;
         Way {
             unasked: (0..plan.candidates.len()).map(asked).collect(),
+            owners: order.iter().copied().filter(is_owner).collect(),
             order,
             plan,
         }
@@ -139,8 +143,13 @@ impl<'a> Inquiry<'a> {
     }
 
     async fn run(&mut self) -> zimcache_link::Result<()> {
-        let all = (0..self.items.len()).filter(|number| !self.items[*number].is_empty);
-        self.ask_all(all.collect(), Item::owners);
+        let all = self.items.iter().enumerate();
+        let all = all.filter(|(_, item)| !item.is_empty);
+        let owners = all.flat_map(|(number, item)| {
+            let owners = item.way.owners.iter();
+            owners.map(move |owner| (number, *owner))
+        });
+        self.ask_all(owners.collect());
         while self.questions.iter().any(|question| !question.is_answered) {
             match self.calls.next().await {
                 Some(Event::Slow(question)) => self.double(question),
@@ -154,21 +163,28 @@ impl<'a> Inquiry<'a> {
         Ok(())
     }
 
-    /// Asks some candidates of each item, in one question to each node.
-    fn ask_all(&mut self, items: Vec<usize>, whom: impl Fn(&Item) -> Vec<usize>) {
+    /// Asks the next candidate of each of these items; whether there was any.
+    fn ask_next(&mut self, items: &[usize]) -> bool {
+        let next = |number: &usize| Some((*number, self.items[*number].next()?));
+        let asked: Asked = items.iter().filter_map(next).collect();
+        let is_any = !asked.is_empty();
+        self.ask_all(asked);
+        is_any
+    }
+
+    /// Asks candidates about items, in one question to each node.
+    fn ask_all(&mut self, asked: Asked) {
         let mut by_node: Vec<(Arc<Node>, Asked)> = Vec::new();
-        for number in items {
+        for (number, candidate) in asked {
             let item = &mut self.items[number];
-            for next in whom(item) {
-                item.answers[next] = Answer::Pending;
-                let node = &item.way.plan.candidates[next].node;
-                let known = by_node
-                    .iter_mut()
-                    .find(|(known, _)| Arc::ptr_eq(known, node));
-                match known {
-                    Some((_, group)) => group.push((number, next)),
-                    None => by_node.push((Arc::clone(node), vec![(number, next)])),
-                }
+            item.answers[candidate] = Answer::Pending;
+            let node = &item.way.plan.candidates[candidate].node;
+            let known = by_node
+                .iter_mut()
+                .find(|(known, _)| Arc::ptr_eq(known, node));
+            match known {
+                Some((_, group)) => group.push((number, candidate)),
+                None => by_node.push((Arc::clone(node), vec![(number, candidate)])),
             }
         }
         for (node, group) in by_node {
@@ -217,12 +233,13 @@ impl<'a> Inquiry<'a> {
         if slow.is_answered {
             return;
         }
-        count(&self.shared.counts.hedges);
         let items: Vec<_> = slow.items.iter().map(|(number, _)| *number).collect();
         for number in &items {
             self.items[*number].is_late = true;
         }
-        self.ask_all(items, Item::next);
+        if self.ask_next(&items) {
+            count(&self.shared.counts.hedges);
+        }
     }
 
     fn take(
@@ -244,7 +261,7 @@ impl<'a> Inquiry<'a> {
                 left.push(number);
             }
         }
-        self.ask_all(left, Item::next);
+        self.ask_next(&left);
         Ok(())
     }
 
@@ -285,19 +302,10 @@ impl<'a> Inquiry<'a> {
 }
 
 impl Item {
-    /// Whom to ask first: every owner in the current placement, in the order of reading.
-    fn owners(&self) -> Vec<usize> {
-        let candidates = &self.way.plan.candidates;
-        let order = self.way.order.iter().copied();
-        order
-            .filter(|number| candidates[*number].current == Role::Owner)
-            .collect()
-    }
-
     /// Whom to ask next when nobody has it: owners, then stand-ins unless every owner knows that it is not there.
-    fn next(&self) -> Vec<usize> {
+    fn next(&self) -> Option<usize> {
         if self.holder.is_some() {
-            return Vec::new();
+            return None;
         }
         let owners = self.way.plan.candidates.iter().zip(&self.answers);
         let mut owners = owners.filter(|(candidate, _)| candidate.is_any_owner());
@@ -306,8 +314,7 @@ impl Item {
             let is_owner = self.way.plan.candidates[*number].is_any_owner();
             self.answers[*number] == Answer::Open && (is_owner || !is_denied)
         };
-        let next = self.way.order.iter().copied().find(worth);
-        next.into_iter().collect()
+        self.way.order.iter().copied().find(worth)
     }
 
     fn take(&mut self, candidate: usize, said: Presence) {
@@ -328,10 +335,8 @@ impl Item {
     }
 
     fn is_waiting_for_an_owner(&self) -> bool {
-        let mut both = self.way.plan.candidates.iter().zip(&self.answers);
-        both.any(|(candidate, answer)| {
-            candidate.current == Role::Owner && *answer == Answer::Pending
-        })
+        let mut owners = self.way.owners.iter();
+        owners.any(|owner| self.answers[*owner] == Answer::Pending)
     }
 
     fn is_proven(&self, may_replace: bool) -> bool {

@@ -5,7 +5,8 @@
 //! (`refill`), and hands over at ring changes what it no longer owns (`hand_over`). All of that is one primitive: the
 //! target is told to pull. Not here: the store itself (`node`), placement of writes and reads (`cluster`), following the
 //! ring's source (`zim`). Invariants: a hint is settled only when every owner said that it holds the record durably;
-//! nothing is said to be absent, nor an entry to be the newest, before everybody said what they hold for us; an older version never replaces a newer.
+//! nothing is said to be absent, nor an entry to be the newest, before everybody said what they hold for us; an older
+//! version never replaces a newer.
 
 mod catching_up;
 mod copies;

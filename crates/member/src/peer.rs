@@ -73,29 +73,16 @@ impl Inner {
 
     /// Opens a record of the durable tier, which keeps it here; or says that there is none.
     async fn fill(&self, key: &RecordKey, range: ByteRange) -> Result<Found> {
-        let found = match &self.parts.tier {
+        let mut found = match &self.parts.tier {
             Some(tier) => tier.fill(key, range).await?,
             None => Found::No(Presence::Absent),
         };
-        Ok(match found {
-            Found::No(Presence::Absent) => Found::No(self.absent()),
-            Found::Yes {
-                head,
-                created,
-                pins,
-                total_bytes,
-                body,
-                ..
-            } => Found::Yes {
-                head,
-                created,
-                pins,
-                total_bytes,
-                is_unsure: self.is_unsure(),
-                body,
-            },
-            found @ Found::No(_) => found,
-        })
+        match &mut found {
+            Found::No(said @ Presence::Absent) => *said = self.absent(),
+            Found::Yes { is_unsure, .. } => *is_unsure = self.is_unsure(),
+            Found::No(_) => {}
+        }
+        Ok(found)
     }
 
     /// Looks for those that are missing here in the durable tier.

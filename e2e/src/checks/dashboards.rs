@@ -47,9 +47,8 @@ fn panels(world: &World, verb: &str, more: &[&str]) -> Result<String> {
         .args(more)
         .output()
         .context("cannot run python3")?;
-    let (text, complaints) = (said.stdout.as_slice(), said.stderr.as_slice());
-    let text = String::from_utf8_lossy(text).into_owned();
-    let complaints = String::from_utf8_lossy(complaints);
+    let text = String::from_utf8_lossy(&said.stdout);
+    let complaints = String::from_utf8_lossy(&said.stderr);
     ensure!(said.status.success(), "{text}{complaints}");
     Ok(text.lines().last().unwrap_or_default().to_owned())
 }
