@@ -18,6 +18,7 @@ use h2::RecvStream;
 use http::Response;
 use parking_lot::Mutex;
 use tokio::time::timeout;
+use zimcache_proto::node::{ReadRequest, SmallReply};
 use zimcache_telemetry::task;
 
 use super::{Settings, connect::host_and_port, connection::Connection};
@@ -105,6 +106,13 @@ impl Channel {
         }
         let sent = calling.map_err(failed)?.send(body).await;
         sent.map_err(failed)
+    }
+
+    /// Asks for a value that may be small; `None` when this has to be asked in a call.
+    pub(super) async fn ask_small(&self, read: ReadRequest) -> Result<Option<SmallReply>> {
+        // All over one connection: what is asked at the same time leaves together.
+        let connection = self.connection(&self.0.slots[0]).await?;
+        Ok(connection.small().ask(read).await)
     }
 
     async fn connection(&self, slot: &Arc<Slot>) -> Result<Connection> {

@@ -21,6 +21,7 @@ use http_body::{Body as _, Frame};
 use tokio::time::{sleep, timeout};
 use zimcache_telemetry::{task, trace};
 
+use super::small::SmallReads;
 use crate::wire::{
     CONNECTION_WINDOW_BYTES, CONTENT_TYPE, Call, FRAME_BYTES, Gathered, HEADERS_BYTES, Io,
     KEEPALIVE, KEEPALIVE_ANSWER, Outgoing, SEND_BYTES, STREAM_WINDOW_BYTES, Unhurried,
@@ -30,21 +31,35 @@ use crate::wire::{
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     requests: SendRequest<Bytes>,
+    small: Arc<SmallReads>,
     life: Arc<Life>,
 }
 
+/// Whether a connection lives.
 #[derive(Debug, Default)]
-struct Life {
+pub(super) struct Life {
     /// Something came since this was looked at last.
     heard: AtomicBool,
     is_over: AtomicBool,
+}
+
+impl Life {
+    /// Notes that something came.
+    pub(super) fn note_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets nobody begin anything any more.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
 }
 
 impl Connection {
     /// Shakes hands. The connection ends with its last clone and its last call.
     pub(super) async fn begin(io: impl Io) -> Result<Connection, h2::Error> {
         let io = Gathered::new(io);
-        let (requests, mut connection) = Builder::new()
+        let (mut requests, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -65,9 +80,20 @@ impl Connection {
                 }
                 () = watch(pings, &seen) => tracing::debug!("a node is silent"),
             }
-            seen.is_over.store(true, Ordering::Release);
+            seen.end();
         });
-        Ok(Connection { requests, life })
+        let (answer, body) = requests.send_request(request(Call::ReadSmall), false)?;
+        let small = SmallReads::new(answer, body, Arc::clone(&life));
+        Ok(Connection {
+            requests,
+            small: Arc::new(small),
+            life,
+        })
+    }
+
+    /// The stream that small reads share.
+    pub(super) fn small(&self) -> &SmallReads {
+        &self.small
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -110,7 +136,7 @@ impl Calling {
             Err(body) => drop(task::spawn("link request", pump(body, stream))),
         }
         let answer = self.answer.await?;
-        self.life.heard.store(true, Ordering::Relaxed);
+        self.life.note_heard();
         Ok(answer)
     }
 }
@@ -151,7 +177,7 @@ async fn pump(mut body: Outgoing, mut stream: SendStream<Bytes>) {
 }
 
 /// Sends bytes; `None` when the node takes no more of this stream.
-async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Option<()> {
+pub(super) async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Option<()> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let room = stream.capacity();

@@ -1,7 +1,7 @@
 //! A node somewhere else, as a [`Peer`].
 //!
-//! `channel` keeps the connections, each a `connection`, `answer` reads answers, `reading` and `writing` are values on their way. Every wait
-//! has an end; a node that lets it pass is [`Error::Unreachable`](crate::Error::Unreachable). Cancellation: dropping a
+//! `channel` keeps the connections, each a `connection` with the stream of its `small` reads, `answer` reads answers,
+//! `reading` and `writing` are values on their way. Every wait has an end; a node that lets it pass is [`Error::Unreachable`](crate::Error::Unreachable). Cancellation: dropping a
 //! call resets its stream, and the node drops what it does for it.
 
 mod answer;
@@ -9,6 +9,7 @@ mod channel;
 mod connect;
 mod connection;
 mod reading;
+mod small;
 mod writing;
 
 use std::{sync::Arc, time::Duration};
@@ -98,15 +99,7 @@ impl Remote {
 #[async_trait]
 impl Peer for Remote {
     async fn read(&self, read: Read) -> Result<Found> {
-        let request = convert::read_out(&read);
-        // A fill waits for the durable tier.
-        let patience = if read.fill {
-            self.waits().idle_timeout
-        } else {
-            self.waits().answer_timeout
-        };
-        let answer = Answer::to(&self.0, Call::Read, &request, patience).await?;
-        reading::found(answer, read.range).await
+        reading::read(&self.0, read).await
     }
 
     async fn write(&self, write: Write) -> Result<Box<dyn Writing>> {

@@ -40,7 +40,7 @@ pub(super) struct Stream {
 /// The answer, as far as it came.
 enum Coming {
     Headers(Headers),
-    Answer(Answer),
+    Answer(Box<Answer>),
 }
 
 impl Stream {
@@ -98,7 +98,7 @@ impl Stream {
                     self.answer = match answered.and_then(|response| {
                         Answer::new(&self.channel, response, patience)
                     }) {
-                        Ok(answer) => Coming::Answer(answer),
+                        Ok(answer) => Coming::Answer(Box::new(answer)),
                         Err(error) => Coming::Headers(Box::pin(async { Err(error) })),
                     };
                     false
@@ -134,7 +134,8 @@ impl Stream {
             let gone = self.channel.unreachable("the call is over");
             self.answer = Coming::Headers(Box::pin(async { Err(gone) }));
             let patience = self.channel.settings().commit_timeout;
-            self.answer = Coming::Answer(Answer::new(&self.channel, response?, patience)?);
+            let answer = Answer::new(&self.channel, response?, patience)?;
+            self.answer = Coming::Answer(Box::new(answer));
         }
         let Coming::Answer(answer) = &mut self.answer else {
             return Err(self.channel.unreachable("the call is over"));

@@ -5,18 +5,23 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 use zimcache_proto::{Message, node};
 use zimcache_telemetry::trace;
 
-use super::{health, reading, writing};
+use super::{Stage, health, reading, small, writing};
 use crate::{
     Error, Listing, Peer, Result,
     wire::{CONTENT_TYPE, Call, Messages, Outgoing, Pieces, convert, rows, status},
 };
 
 /// Answers a request, whatever it is.
-pub(super) async fn answer(peer: &Arc<dyn Peer>, request: Request<Incoming>) -> Response<Outgoing> {
+pub(super) async fn answer(
+    peer: &Arc<dyn Peer>,
+    request: Request<Incoming>,
+    stage: watch::Receiver<Stage>,
+) -> Response<Outgoing> {
     let Some(call) = Call::of(request.uri().path()) else {
         return refusal(&Error::Refused {
             code: zimcache_types::Code::Internal,
@@ -28,6 +33,9 @@ pub(super) async fn answer(peer: &Arc<dyn Peer>, request: Request<Incoming>) -> 
         Call::Health => Messages::of_anybody(request.into_body()),
         _ => Messages::request(request.into_body()),
     };
+    if call == Call::ReadSmall {
+        return response(small::answer(peer, messages, stage));
+    }
     let body = answer_call(peer, call, messages).instrument(span).await;
     body.map_or_else(|error| refusal(&error), response)
 }
@@ -59,7 +67,7 @@ where
 
 async fn answer_call(peer: &Arc<dyn Peer>, call: Call, mut messages: Messages) -> Result<Outgoing> {
     match call {
-        Call::Read => reading::answer(peer, messages.only().await?).await,
+        Call::Read | Call::ReadSmall => reading::answer(peer, messages.only().await?).await,
         Call::Write => writing::answer(peer, messages).await,
         Call::Find => unary(messages, |find| self::find(peer, find)).await,
         Call::Pull => unary(messages, |pull| self::pull(peer, pull)).await,

@@ -7,6 +7,7 @@
 mod calls;
 mod health;
 mod reading;
+mod small;
 mod writing;
 
 use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
@@ -128,9 +129,10 @@ async fn connection(
 
 /// Answers the calls of one connection.
 async fn converse(io: impl Io, peer: Arc<dyn Peer>, mut seen: watch::Receiver<Stage>) {
+    let stage = seen.clone();
     let service = service_fn(move |request| {
-        let peer = Arc::clone(&peer);
-        async move { Ok::<_, Infallible>(calls::answer(&peer, request).await) }
+        let (peer, stage) = (Arc::clone(&peer), stage.clone());
+        async move { Ok::<_, Infallible>(calls::answer(&peer, request, stage).await) }
     });
     let io = Gathered::new(io);
     let connection = Builder::new(Tasks)

@@ -62,6 +62,8 @@ impl Source {
 pub(crate) struct Messages {
     body: Source,
     held: Rope,
+    /// Length of the message that has begun, once it is known.
+    begun: Option<usize>,
     trailers: Option<HeaderMap>,
     /// Whether every message has its checksum.
     is_checked: bool,
@@ -82,6 +84,7 @@ impl Messages {
         Messages {
             body,
             held: Rope::default(),
+            begun: None,
             trailers: None,
             is_checked: true,
         }
@@ -95,11 +98,29 @@ impl Messages {
         }
     }
 
-    /// The next message; `None` at the end.
+    /// The next message; `None` at the end. Nothing is lost when this future is dropped.
     ///
     /// # Errors
     /// `Unavailable` when the stream breaks off or was damaged, `Invalid` when it is not what was agreed.
     pub(crate) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>> {
+        let Some(length) = self.begin().await? else {
+            return Ok(None);
+        };
+        if !self.hold(length).await? {
+            return Err(broken("the stream ends in the middle of a message"));
+        }
+        self.begun = None;
+        let decoded = M::decode(self.take(length)?);
+        decoded
+            .map(Some)
+            .map_err(|_| invalid("a message does not decode"))
+    }
+
+    /// Takes the prefix of the next message: its length; `None` at the end.
+    async fn begin(&mut self) -> Result<Option<usize>> {
+        if self.begun.is_some() {
+            return Ok(self.begun);
+        }
         if !self.hold(PREFIX_BYTES).await? {
             return match self.held.len() {
                 0 => Ok(None),
@@ -111,13 +132,8 @@ impl Messages {
         if compressed || length > MOST_MESSAGE_BYTES {
             return Err(invalid("a message is compressed or too long"));
         }
-        if !self.hold(length).await? {
-            return Err(broken("the stream ends in the middle of a message"));
-        }
-        let decoded = M::decode(self.take(length)?);
-        decoded
-            .map(Some)
-            .map_err(|_| invalid("a message does not decode"))
+        self.begun = Some(length);
+        Ok(self.begun)
     }
 
     /// The one message there is.

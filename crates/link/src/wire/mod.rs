@@ -17,7 +17,7 @@ mod unhurried;
 
 pub(crate) use gathered::Gathered;
 pub(crate) use incoming::{Messages, invalid};
-pub(crate) use outgoing::{Outgoing, Pieces};
+pub(crate) use outgoing::{Outgoing, Pieces, put};
 pub use runtime::Io;
 pub(crate) use runtime::Tasks;
 pub(crate) use unhurried::Unhurried;
@@ -26,6 +26,10 @@ pub(crate) use unhurried::Unhurried;
 pub(crate) const CONTENT_TYPE: &str = "application/grpc";
 /// Longest message taken.
 pub(crate) const MOST_MESSAGE_BYTES: usize = 16 << 20;
+/// Most bytes of a value that is read over the stream that many reads share: what the store checks in one piece.
+pub(crate) const SMALL_BYTES: u64 = 64 << 10;
+/// How many reads of that stream may be under way.
+pub(crate) const MOST_SMALL_READS: usize = 256;
 /// Most bytes of a value in one message.
 pub(crate) const MOST_DATA_BYTES: usize = 256 << 10;
 /// Largest HTTP/2 frame taken: a message of data is a frame or two.
@@ -49,6 +53,8 @@ pub(crate) const KEEPALIVE_ANSWER: std::time::Duration = std::time::Duration::fr
 pub(crate) mod field {
     /// `ReadReply.data`.
     pub(crate) const READ_DATA: u32 = 6;
+    /// `SmallReply.data`.
+    pub(crate) const SMALL_DATA: u32 = 3;
     /// `WriteRequest.data`.
     pub(crate) const WRITE_DATA: u32 = 10;
 }
@@ -57,6 +63,7 @@ pub(crate) mod field {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Read,
+    ReadSmall,
     Write,
     Find,
     Pull,
@@ -70,8 +77,9 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    const ALL: [Call; 11] = [
+    const ALL: [Call; 12] = [
         Call::Read,
+        Call::ReadSmall,
         Call::Find,
         Call::Write,
         Call::Pull,
@@ -88,6 +96,7 @@ impl Call {
     pub(crate) const fn uri(self) -> &'static str {
         match self {
             Call::Read => "http://node/zimcache.node.v1.Node/Read",
+            Call::ReadSmall => "http://node/zimcache.node.v1.Node/ReadSmall",
             Call::Write => "http://node/zimcache.node.v1.Node/Write",
             Call::Find => "http://node/zimcache.node.v1.Node/Find",
             Call::Pull => "http://node/zimcache.node.v1.Node/Pull",

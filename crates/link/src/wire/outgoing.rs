@@ -43,35 +43,53 @@ impl Pieces {
 
     /// A message, and behind it the field of this number.
     pub(crate) fn with_data(message: &impl Message, field: u32, data: Bytes) -> Pieces {
-        let field_head = match data.len() {
-            0 => 0,
-            length => key_len(field) + encoded_len_varint(length as u64),
-        };
-        let head_bytes = CHECK_BYTES + message.encoded_len() + field_head;
-        let copied = data.len() < SHARED_FROM;
-        let capacity = PREFIX_BYTES + head_bytes + if copied { data.len() } else { 0 };
-        let mut head = BytesMut::with_capacity(capacity);
-        head.put_u8(0);
-        head.put_u32(u32::try_from(head_bytes + data.len()).unwrap_or(u32::MAX));
-        checked::reserve(&mut head);
-        // There is room for it: the buffer grows.
-        message.encode(&mut head).ok();
-        if !data.is_empty() {
-            encode_key(field, WireType::LengthDelimited, &mut head);
-            encode_varint(data.len() as u64, &mut head);
-        }
-        let data = if copied {
-            head.extend_from_slice(&data);
-            Bytes::new()
-        } else {
-            data
-        };
-        checked::fill(&mut head, PREFIX_BYTES, &data);
+        let mut head = BytesMut::new();
+        let data = put(&mut head, message, field, data);
+        Pieces::of_parts(head, data)
+    }
+
+    /// Messages that stand in `head` already; the last one goes on with `data`.
+    pub(crate) fn of_parts(head: BytesMut, data: Bytes) -> Pieces {
         Pieces {
             head: head.freeze(),
             data,
         }
     }
+}
+
+/// Puts a message behind others, with the field of this number; returns the data if it is too long to be copied: then it
+/// has to follow at once.
+pub(crate) fn put(
+    messages: &mut BytesMut,
+    message: &impl Message,
+    field: u32,
+    data: Bytes,
+) -> Bytes {
+    let field_head = match data.len() {
+        0 => 0,
+        length => key_len(field) + encoded_len_varint(length as u64),
+    };
+    let head_bytes = CHECK_BYTES + message.encoded_len() + field_head;
+    let copied = data.len() < SHARED_FROM;
+    messages.reserve(PREFIX_BYTES + head_bytes + if copied { data.len() } else { 0 });
+    messages.put_u8(0);
+    messages.put_u32(u32::try_from(head_bytes + data.len()).unwrap_or(u32::MAX));
+    let check_at = messages.len();
+    checked::reserve(messages);
+    // There is room for it: the buffer grows.
+    message.encode(messages).ok();
+    if !data.is_empty() {
+        encode_key(field, WireType::LengthDelimited, messages);
+        encode_varint(data.len() as u64, messages);
+    }
+    let data = if copied {
+        messages.extend_from_slice(&data);
+        Bytes::new()
+    } else {
+        data
+    };
+    checked::fill(messages, check_at, &data);
+    data
 }
 
 /// A body of messages.
@@ -133,6 +151,15 @@ impl Outgoing {
     /// An answer of this message and more.
     pub(crate) fn answers(first: Pieces, more: BoxStream<'static, Result<Pieces>>) -> Outgoing {
         Outgoing::new(first, More::Answers(more))
+    }
+
+    /// An answer of the messages that come.
+    pub(crate) const fn answers_to_come(messages: BoxStream<'static, Result<Pieces>>) -> Outgoing {
+        Outgoing {
+            head: Bytes::new(),
+            data: Bytes::new(),
+            more: More::Answers(messages),
+        }
     }
 
     /// Head and data of a request of one message; itself where more may come.

@@ -11,4 +11,5 @@ mod fake;
 mod faults;
 mod pair;
 mod secure;
+mod small;
 mod values;

@@ -85,6 +85,24 @@ pub struct ReadReply {
     #[prost(bool, tag = "8")]
     pub is_unsure: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SmallRead {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(message, optional, tag = "2")]
+    pub read: ::core::option::Option<ReadRequest>,
+    #[prost(string, tag = "3")]
+    pub traceparent: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SmallReply {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(message, optional, tag = "2")]
+    pub reply: ::core::option::Option<ReadReply>,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub data: ::prost::bytes::Bytes,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteRequest {
     #[prost(fixed64, tag = "1")]
