@@ -3,7 +3,7 @@
 //!
 //! Bounded: what is received runs ahead of the fastest reader, and stays behind it, by one window each. A reader that
 //! falls behind by more goes on by itself, and who comes after the beginning has left the window starts another
-//! flight. A flight ends when its last reader leaves. That it found nothing counts for those alone who came before it
+//! flight. Where there are several readers each gets its first bytes before any of them gets more. A flight ends when its last reader leaves. That it found nothing counts for those alone who came before it
 //! began: what was put meanwhile is there for all others. Lock order: flights, then one flight's buffer.
 
 mod buffer;
@@ -34,6 +34,9 @@ use crate::{
     shared::{Shared, count},
     source::Source,
 };
+
+/// So many bytes are the first that each of several readers gets.
+const FIRST_BYTES: usize = 16 << 10;
 
 /// The flights under way.
 #[derive(Debug, Default)]
@@ -91,6 +94,8 @@ pub(crate) async fn read(
                 place,
                 position: 0,
                 total,
+                rest: Bytes::new(),
+                gives_way: false,
                 alone: None,
             };
             Some(Reader::from_stream(total, 0..total, Box::new(follower)))
@@ -234,6 +239,10 @@ struct Follower {
     place: Place,
     position: u64,
     total: u64,
+    /// Of the first chunk, behind the first bytes.
+    rest: Bytes,
+    /// It has its first bytes, and the others come before it goes on.
+    gives_way: bool,
     /// Its own read, once it has fallen behind.
     alone: Option<Alone>,
 }
@@ -256,11 +265,19 @@ impl fmt::Debug for Follower {
 
 impl ChunkStream for Follower {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if std::mem::take(&mut self.gives_way) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(self.give(rest))));
+        }
         if self.alone.is_none() {
             match ready!(self.flight.buffer.poll_take(&self.place, cx)) {
                 Taken::Chunk(chunk) => {
-                    self.position += chunk.len() as u64;
-                    return Poll::Ready(Some(Ok(chunk)));
+                    let chunk = self.begin(chunk);
+                    return Poll::Ready(Some(Ok(self.give(chunk))));
                 }
                 Taken::End(Ok(())) => return Poll::Ready(None),
                 Taken::End(Err(error)) => return Poll::Ready(Some(Err(store_error(error)))),
@@ -272,6 +289,20 @@ impl ChunkStream for Follower {
 }
 
 impl Follower {
+    /// The first bytes of the first chunk when others wait for theirs; any other chunk as it is.
+    fn begin(&mut self, mut chunk: Bytes) -> Bytes {
+        if self.position == 0 && self.flight.buffer.has_several_readers() {
+            self.rest = chunk.split_off(chunk.len().min(FIRST_BYTES));
+            self.gives_way = true;
+        }
+        chunk
+    }
+
+    fn give(&mut self, chunk: Bytes) -> Bytes {
+        self.position += chunk.len() as u64;
+        chunk
+    }
+
     /// The rest of the blob, by a read of its own.
     fn look_for_the_rest(&self) -> Alone {
         self.place.leave();

@@ -56,6 +56,22 @@ impl Candidate {
     pub(crate) fn is_usable(&self) -> bool {
         !self.is_gone && self.node.is_reachable()
     }
+
+    /// By what those that are read from first are found.
+    fn reading_place(&self, zone: &str) -> (u8, bool, bool, u64) {
+        let tier = match (self.current, self.previous) {
+            (Role::Owner, _) => 0,
+            (_, Role::Owner) => 1,
+            _ => 2,
+        };
+        let node = &self.node;
+        (
+            tier,
+            node.is_suspect(),
+            *node.zone != *zone,
+            node.in_flight(),
+        )
+    }
 }
 
 /// Whom a key concerns under one ring: owners of the current placement in their order, other owners of the previous one,
@@ -209,24 +225,13 @@ impl Plan {
     /// The candidates by their numbers, those to be read from first in front: owners before stand-ins, those that
     /// answered last time, of the own zone, with the least in flight. Those that cannot be asked are left out.
     pub(crate) fn reading_order(&self, zone: &str) -> Vec<usize> {
-        let usable = |number: &usize| self.candidates[*number].is_usable();
-        let mut order: Vec<usize> = (0..self.candidates.len()).filter(usable).collect();
-        order.sort_by_key(|number| {
-            let candidate = &self.candidates[*number];
-            let tier = match (candidate.current, candidate.previous) {
-                (Role::Owner, _) => 0,
-                (_, Role::Owner) => 1,
-                _ => 2,
-            };
-            let node = &candidate.node;
-            (
-                tier,
-                node.is_suspect(),
-                *node.zone != *zone,
-                node.in_flight(),
-            )
-        });
-        order
+        let places = self.candidates.iter().enumerate();
+        let usable = places.filter(|(_, candidate)| candidate.is_usable());
+        let mut order: Vec<_> = usable
+            .map(|(number, candidate)| (candidate.reading_place(zone), number))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, number)| number).collect()
     }
 
     /// Copies that make a quorum.

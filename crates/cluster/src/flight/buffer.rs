@@ -117,6 +117,11 @@ impl Buffer {
         state.wake();
     }
 
+    /// Whether more than one is reading.
+    pub(super) fn has_several_readers(&self) -> bool {
+        self.state.lock().readers.len() > 1
+    }
+
     /// Ends when no reader is left.
     pub(super) async fn abandoned(&self) {
         loop {

@@ -194,6 +194,26 @@ async fn readers_of_one_blob_share_one_read_and_a_slow_one_goes_on_by_itself() {
     assert_eq!(reads(), 2, "the slow one read the rest by itself");
 }
 
+/// Sixty-four readers of a cold blob: the last one waited until all others had been sent a hundred kilobytes.
+#[tokio::test(start_paused = true)]
+async fn several_readers_each_get_their_first_bytes_before_any_gets_more() {
+    let rig = Rig::new(2, &NODES);
+    let (gateway, body) = (rig.gateway(), body(4_000_000, 15));
+    gateway.put(&body).await.unwrap();
+    let mut readers = vec![open(&gateway, &body).await, open(&gateway, &body).await];
+    for reader in &mut readers {
+        assert_eq!(reader.next_chunk().await.unwrap().unwrap().len(), 16 << 10);
+        let mut more = Box::pin(reader.next_chunk());
+        assert!(futures_util::poll!(more.as_mut()).is_pending());
+    }
+    for reader in readers {
+        let rest = reader.read_all(u64::MAX).await.unwrap();
+        assert!(body[16 << 10..] == rest);
+    }
+    let mut alone = open(&gateway, &body).await;
+    assert!(alone.next_chunk().await.unwrap().unwrap().len() > 16 << 10);
+}
+
 /// A reader that came after a put was acknowledged joined a read that had begun before it, and was told what that found.
 #[tokio::test(start_paused = true)]
 async fn that_a_read_found_nothing_does_not_count_for_who_came_after_it_began() {
