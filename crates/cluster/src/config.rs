@@ -25,7 +25,8 @@ pub struct Timing {
     pub connect: Duration,
     /// A node that takes no bytes for this long during a write is given up, if another one does.
     pub stall: Duration,
-    /// A node that does not acknowledge after this is replaced, if another one has.
+    /// A node that does not acknowledge after this is late, if another one has: a stand-in is looked for. Whichever of
+    /// the two is first counts.
     pub acknowledge: Duration,
     /// The longest that all nodes together are waited for in any step of a write.
     pub patience: Duration,
@@ -43,7 +44,8 @@ pub struct Timing {
     pub hedge_find: Duration,
     /// A node that has not answered any other question after this is given up.
     pub answer: Duration,
-    /// What a pull may take beside the time for its bytes.
+    /// What a pull may take beside the time for its bytes. That of a write goes on after this, for as long as patience
+    /// lasts, while another node is asked as well.
     pub pull: Duration,
     /// How long an acknowledgement waits for the durable tier.
     pub upload: Duration,

@@ -2,7 +2,10 @@
 //!
 //! A repair is a wish: when too many are waiting it is let go, and the next read wishes again.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -50,6 +53,13 @@ impl Shared {
         count(counter);
     }
 
+    /// What a copy of so many bytes should take at most.
+    pub(crate) fn time_to_pull(&self, size_bytes: u64) -> Duration {
+        /// What a copy gets at least, in bytes a millisecond: 16 MiB/s.
+        const PACE: u64 = (16 << 20) / 1000;
+        self.config.timing.pull + Duration::from_millis(size_bytes / PACE)
+    }
+
     /// Makes a node fetch a record from another one; whether it holds that value now, or a newer one.
     pub(crate) async fn pull(
         &self,
@@ -59,16 +69,25 @@ impl Shared {
         size_bytes: u64,
         pins: Pins,
     ) -> bool {
-        /// What a copy gets at least, in bytes a millisecond: 16 MiB/s.
-        const PACE: u64 = (16 << 20) / 1000;
+        let limit = self.time_to_pull(size_bytes);
+        self.pull_within(limit, target, from, key, pins).await
+    }
+
+    /// The same, given up after a time.
+    pub(crate) async fn pull_within(
+        &self,
+        limit: Duration,
+        target: &Arc<Node>,
+        from: &Node,
+        key: &RecordKey,
+        pins: Pins,
+    ) -> bool {
         let pull = Pull {
             epoch: self.view().epoch(),
             from: from.address.clone(),
             keys: vec![key.clone()],
             pins,
         };
-        let bytes = std::time::Duration::from_millis(size_bytes / PACE);
-        let limit = self.config.timing.pull + bytes;
         match target.call(limit, target.peer.pull(pull)).await {
             Ok(held) => held == [true],
             Err(error) => {

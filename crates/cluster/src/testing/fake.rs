@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Hang,
     /// Every answer takes so long.
     Slow(Duration),
+    /// It takes bodies and answers, but what has to be synced takes so long.
+    SlowDisk(Duration),
     /// Bodies break off after so many bytes, both ways.
     BreaksAfter(u64),
     /// Bodies stop, without an end, after so many bytes, both ways.
@@ -149,6 +151,17 @@ impl Fake {
         }
     }
 
+    /// What every sync meets first.
+    async fn sync(&self) -> Result<()> {
+        if let Fault::SlowDisk(time) = self.fault() {
+            tokio::time::sleep(time).await;
+        }
+        match self.fault() {
+            Fault::Down => Err(self.unreachable()),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn unreachable(&self) -> Error {
         Error::Unreachable {
             node: self.id.clone(),
@@ -227,6 +240,7 @@ impl Writing for Incoming {
         let is_late = self.node.state.lock().refuses_late;
         let epoch = self.write.epoch;
         self.node.arrive(is_late.then_some(epoch)).await?;
+        self.node.sync().await?;
         self.is_over = true;
         let fault = self.node.fault();
         if fault == Fault::FailsCommits {
@@ -352,6 +366,7 @@ impl Peer for Fake {
     async fn pull(&self, pull: Pull) -> Result<Vec<bool>> {
         self.pulls.fetch_add(1, Ordering::Relaxed);
         self.arrive(Some(pull.epoch)).await?;
+        self.sync().await?;
         if self.fault() == Fault::Full {
             return Err(refused(Code::OutOfSpace));
         }

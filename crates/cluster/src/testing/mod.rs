@@ -5,6 +5,7 @@ mod durability;
 mod entries;
 pub(crate) mod fake;
 mod harness;
+mod late;
 mod look_ups;
 mod property;
 mod reads;

@@ -38,6 +38,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         3 => Just(Fault::Down),
         2 => Just(Fault::Hang),
         1 => (1_u64..3000).prop_map(|millis| Fault::Slow(Duration::from_millis(millis))),
+        1 => (0_u64..20_000).prop_map(|millis| Fault::SlowDisk(Duration::from_millis(millis))),
         2 => (0_u64..400_000).prop_map(Fault::BreaksAfter),
         1 => (0_u64..400_000).prop_map(Fault::StopsAfter),
         1 => Just(Fault::FailsCommits),

@@ -15,10 +15,11 @@ use super::{
 
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Down,
     Fault::Hang,
     Fault::Slow(Duration::from_secs(20)),
+    Fault::SlowDisk(Duration::from_secs(20)),
     Fault::BreaksAfter(0),
     Fault::BreaksAfter(100_000),
     Fault::StopsAfter(100_000),
@@ -152,7 +153,7 @@ async fn nothing_is_acknowledged_on_one_node_alone() {
         // Its bodies or its acknowledgements are lost, but what it is told to fetch arrives.
         let is_dead = matches!(
             fault,
-            Fault::Down | Fault::Hang | Fault::Slow(_) | Fault::Full
+            Fault::Down | Fault::Hang | Fault::Slow(_) | Fault::SlowDisk(_) | Fault::Full
         );
         assert!(!is_dead, "{fault:?} {size}");
         assert_eq!(rig.holders(&key).len(), 2, "{fault:?} {size}");

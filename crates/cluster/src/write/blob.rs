@@ -12,6 +12,7 @@ use zimcache_types::{Digest, Hasher, Namespace};
 use super::{
     commit::Commit,
     fan::{Fan, Order},
+    fetch::Value,
     quorum::Quorum,
 };
 use crate::{
@@ -126,14 +127,13 @@ impl BlobWriter for BlobPut {
             is_first_enough: is_local,
         };
         let committed = self.fan.commit(how).await.map_err(store_error)?;
-        let quorum = Quorum {
+        let value = Value {
             shared: &self.shared,
             key: &self.key,
             size_bytes: committed.size_bytes,
-            copies: committed.copies,
             version: None,
         };
-        quorum.reach().await?;
+        Quorum::new(value, committed).reach().await?;
         Ok(actual)
     }
 }

@@ -18,6 +18,7 @@ use zimcache_types::EntryKey;
 use super::{
     commit::{Commit, Committed, Copy},
     fan::{Fan, Order, no_node, owners_and_stand_ins},
+    fetch::Value,
     quorum::Quorum,
 };
 use crate::{
@@ -151,19 +152,17 @@ impl Put {
     }
 
     /// Makes sure of the copies of what was committed; a higher version that a node turned out to hold.
-    async fn finish(&self, version: Version, committed: Committed) -> Result<Option<Version>> {
-        let mut copies = committed.copies;
+    async fn finish(&self, version: Version, mut committed: Committed) -> Result<Option<Version>> {
         if self.precondition == Precondition::Absent {
-            self.spread(&mut copies).await;
+            self.spread(&mut committed.copies).await;
         }
-        let quorum = Quorum {
+        let value = Value {
             shared: &self.shared,
             key: &self.key,
             size_bytes: committed.size_bytes,
-            copies,
             version: Some(version),
         };
-        quorum.reach().await
+        Quorum::new(value, committed).reach().await
     }
 
     /// Lets the other owners fetch what the deciding one has taken.

@@ -1,120 +1,207 @@
-//! From the copies that were acknowledged to as many as the class asks for: what is missing is pulled.
+//! From the copies that were acknowledged to as many as the class asks for.
 //!
-//! Judged by the newest ring known at that moment, whatever ring the write began under.
+//! Judged by the newest ring known at that moment, whatever ring the write began under. What is missing is fetched by
+//! other nodes, one after the other; meanwhile late commits and late fetches go on, for the disks may all be slow, and
+//! whichever copy comes first counts. Where there is a durable tier it takes part in that race. Invariants: an owner
+//! without a copy at the end is one that was missed, for which copies carry the hint; its late commit is dropped.
 
 use std::sync::Arc;
 
-use zimcache_link::Read;
-use zimcache_store::{ByteRange, Pins, RecordKey, Result, Version};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+use zimcache_store::{Result, Version, Written};
 
-use super::commit::Copy;
+use super::{
+    commit::{Committed, Copy},
+    fetch::{Fetched, Fetching, Value},
+    late::Late,
+};
 use crate::{
-    ask::{Said, ask},
     config::Durability,
     node::{Node, unavailable},
-    shared::{Shared, count},
+    shared::count,
     view::{Candidate, Plan, Role},
-};
-
-const HINT: Pins = Pins {
-    hint: true,
-    dirty: false,
 };
 
 /// The copies of one value.
 pub(crate) struct Quorum<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) key: &'a RecordKey,
-    pub(crate) size_bytes: u64,
-    pub(crate) copies: Vec<Copy>,
-    /// Of an entry: its version. Owners in the previous placement are to have it too then.
-    pub(crate) version: Option<Version>,
+    value: Value<'a>,
+    copies: Vec<Copy>,
+    late: Late,
 }
 
-/// What came of asking a node to fetch a copy.
-enum Pulled {
-    Yes,
-    No,
-    /// It holds a higher version of the entry, which it keeps.
-    Higher(Version),
-}
+impl<'a> Quorum<'a> {
+    pub(crate) fn new(value: Value<'a>, committed: Committed) -> Quorum<'a> {
+        Quorum {
+            value,
+            copies: committed.copies,
+            late: committed.late,
+        }
+    }
 
-impl Quorum<'_> {
     /// Makes sure of as many copies as the namespace's class asks for. A higher version of the entry that a node turned
     /// out to hold: then this one will not stay.
     ///
     /// # Errors
     /// `Unavailable` when there are fewer. Those that exist stay, with the hint.
     pub(crate) async fn reach(mut self) -> Result<Option<Version>> {
-        let class = self.shared.durability_of(&self.key.namespace);
-        let reached = self.make_copies(class).await;
-        self.hint_all().await;
+        let shared = self.value.shared;
+        let class = shared.durability_of(&self.value.key.namespace);
         let needs_tier = class == Durability::Bucket;
+        let reached = if shared.has_tier() && !needs_tier {
+            self.make_copies_or_have_the_tier(class).await
+        } else {
+            self.make_copies(class).await
+        };
+        self.late = Late::default();
+        // Of a write that is refused nothing is promised.
+        let longest = if reached.is_ok() || needs_tier {
+            shared.config.timing.patience
+        } else {
+            shared.time_to_pull(0)
+        };
+        self.value.hint(&self.copies, longest).await;
         match reached {
-            Ok(Some(higher)) => return Ok(Some(higher)),
-            Ok(None) if needs_tier => self.wait_for_the_tier().await?,
-            // One node and the durable tier are as good as two nodes.
-            Err(_) if self.shared.has_tier() => self.wait_for_the_tier().await?,
-            Ok(None) => {}
-            Err(error) => return Err(error),
+            Ok(Some(higher)) => Ok(Some(higher)),
+            Ok(None) | Err(_) if needs_tier => {
+                let holder = self.holder();
+                self.value.wait_for_the_tier(holder).await.map(|()| None)
+            }
+            reached => reached,
         }
-        Ok(None)
+    }
+
+    /// One node and the durable tier are as good as two nodes, and whichever comes first is enough.
+    async fn make_copies_or_have_the_tier(&mut self, class: Durability) -> Result<Option<Version>> {
+        let tier = self.value.wait_for_the_tier(self.holder());
+        let copies = self.make_copies(class);
+        tokio::pin!(tier, copies);
+        tokio::select! {
+            biased;
+            made = &mut copies => match made {
+                Err(_) => tier.await.map(|()| None),
+                made => made,
+            },
+            taken = &mut tier => match taken {
+                Ok(()) => Ok(None),
+                Err(_) => copies.await,
+            },
+        }
     }
 
     async fn make_copies(&mut self, class: Durability) -> Result<Option<Version>> {
+        let made = tokio::time::timeout(self.value.longest(), self.add_copies(class)).await;
+        made.unwrap_or_else(|_| Err(too_few()))
+    }
+
+    /// Adds copies as they come, and has further nodes fetch one, each when the one before failed or is late.
+    async fn add_copies(&mut self, class: Durability) -> Result<Option<Version>> {
+        let mut fetches: FuturesUnordered<Fetching<'a>> = FuturesUnordered::new();
         let mut tried: Vec<Arc<Node>> = Vec::new();
+        let mut next_at = Instant::now();
         loop {
-            let plan = self.shared.plan(self.key);
-            let needed = match class {
-                Durability::Quorum => plan.quorum(),
-                Durability::Local | Durability::Bucket => 1,
-            };
-            let roles = || self.copies.iter().map(|copy| plan.role_of(&copy.node));
-            let counted = roles().filter(|role| *role != Role::None).count();
-            let has_owner = roles().any(|role| role == Role::Owner);
-            if counted >= needed && has_owner {
+            let plan = self.value.shared.plan(self.value.key);
+            if self.is_enough(&plan, class) {
                 return Ok(None);
             }
-            let Some(target) = self.next_target(&plan, &tried, has_owner) else {
-                return Err(unavailable(
-                    "too few nodes can be reached to keep the value safe",
-                ));
-            };
-            tried.push(Arc::clone(&target));
-            match self.pull_to(&target).await {
-                Pulled::Yes => {
-                    count(&self.shared.counts.stand_ins);
-                    self.copies.push(Copy {
-                        node: target,
-                        is_hinted: true,
-                    });
+            if next_at <= Instant::now() {
+                let target = self.next_target(&plan, &tried);
+                let pause = match target {
+                    Some(_) => self.value.soon(),
+                    None if fetches.is_empty() && self.late.is_empty() => return Err(too_few()),
+                    // Who is passed over may be back then.
+                    None => self.value.shared.config.timing.poll,
+                };
+                if let Some(target) = target {
+                    tried.push(Arc::clone(&target));
+                    fetches.push(self.value.fetch(target, self.sources()));
                 }
-                Pulled::No => {}
-                Pulled::Higher(version) => return Ok(Some(version)),
+                next_at = Instant::now() + pause;
+            }
+            let higher = tokio::select! {
+                biased;
+                Some((copy, result)) = self.late.next() => self.take_late(copy, result).await,
+                Some((node, fetched)) = fetches.next() => self.take_fetched(node, fetched),
+                () = sleep_until(next_at) => continue,
+            };
+            if higher.is_some() {
+                return Ok(higher);
+            }
+            next_at = Instant::now();
+        }
+    }
+
+    /// Adds what a late commit came to; the higher version of the entry that its node holds.
+    async fn take_late(
+        &mut self,
+        copy: Copy,
+        result: zimcache_link::Result<Written>,
+    ) -> Option<Version> {
+        match result {
+            Ok(written) => {
+                copy.node.answered();
+                self.copies.push(copy);
+                let version = self.value.version?;
+                (written.version > version).then_some(written.version)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a late copy was not made");
+                self.value.shared.learn_from(&error).await;
+                None
             }
         }
     }
 
-    /// Who is to get the next copy: an owner if none has one, else stand-ins first, for an owner has failed just now.
-    fn next_target(&self, plan: &Plan, tried: &[Arc<Node>], has_owner: bool) -> Option<Arc<Node>> {
-        let is_known = |node: &Arc<Node>| {
-            let holders = self.copies.iter().map(|copy| &copy.node);
-            tried
-                .iter()
-                .chain(holders)
-                .any(|known| Arc::ptr_eq(known, node))
+    /// Adds what a fetch came to; likewise.
+    fn take_fetched(&mut self, node: Arc<Node>, fetched: Fetched) -> Option<Version> {
+        match fetched {
+            Fetched::Yes => {
+                count(&self.value.shared.counts.stand_ins);
+                self.copies.push(Copy {
+                    node,
+                    is_hinted: true,
+                });
+                None
+            }
+            Fetched::No => None,
+            Fetched::Higher(version) => Some(version),
+        }
+    }
+
+    fn is_enough(&self, plan: &Plan, class: Durability) -> bool {
+        let needed = match class {
+            Durability::Quorum => plan.quorum(),
+            Durability::Local | Durability::Bucket => 1,
         };
-        let may = |candidate: &&Candidate| {
-            candidate.current != Role::None && candidate.is_usable() && !is_known(&candidate.node)
+        let roles = || self.copies.iter().map(|copy| plan.role_of(&copy.node));
+        let counted = roles().filter(|role| *role != Role::None).count();
+        counted >= needed && self.has_owner(plan)
+    }
+
+    fn has_owner(&self, plan: &Plan) -> bool {
+        let mut roles = self.copies.iter().map(|copy| plan.role_of(&copy.node));
+        roles.any(|role| role == Role::Owner)
+    }
+
+    fn has(&self, node: &Arc<Node>) -> bool {
+        let mut copies = self.copies.iter();
+        copies.any(|copy| Arc::ptr_eq(&copy.node, node))
+    }
+
+    /// Who is to fetch the next copy: an owner if none has one, else stand-ins first, for an owner has failed just now.
+    /// Nobody whose commit goes on: it would get the same bytes twice.
+    fn next_target(&self, plan: &Plan, tried: &[Arc<Node>]) -> Option<Arc<Node>> {
+        let was_tried = |node: &Arc<Node>| tried.iter().any(|tried| Arc::ptr_eq(tried, node));
+        let may = |it: &&Candidate| {
+            let is_known = was_tried(&it.node) || self.has(&it.node) || self.late.is_on(&it.node);
+            it.current != Role::None && it.is_usable() && !is_known
         };
         let of = |role| {
-            plan.candidates
-                .iter()
-                .filter(may)
-                .find(|it| it.current == role)
+            let mut candidates = plan.candidates.iter().filter(may);
+            candidates.find(|it| it.current == role)
         };
         let owner = of(Role::Owner);
-        let chosen = if has_owner {
+        let chosen = if self.has_owner(plan) {
             of(Role::StandIn).or(owner)
         } else {
             owner
@@ -122,103 +209,23 @@ impl Quorum<'_> {
         chosen.map(|candidate| Arc::clone(&candidate.node))
     }
 
-    async fn pull_to(&self, target: &Arc<Node>) -> Pulled {
-        for copy in self.copies.iter().filter(|copy| copy.node.is_reachable()) {
-            let pulled = self
-                .shared
-                .pull(target, &copy.node, self.key, self.size_bytes, HINT);
-            if pulled.await {
-                return self.what_is_on(target).await;
-            }
-        }
-        Pulled::No
+    /// Where the value can be fetched.
+    fn sources(&self) -> Vec<Arc<Node>> {
+        let nodes = self.copies.iter().map(|copy| &copy.node);
+        let reachable = nodes.filter(|node| node.is_reachable());
+        reachable.map(Arc::clone).collect()
     }
 
-    /// Of an entry: whether what a node holds after it was told to fetch is this version. A clock that is behind gives
-    /// versions that others have passed long ago, and whoever holds a higher one keeps that.
-    async fn what_is_on(&self, target: &Arc<Node>) -> Pulled {
-        let Some(version) = self.version else {
-            return Pulled::Yes;
-        };
-        match ask(target, self.read(), self.shared.config.timing.first_byte).await {
-            Ok(Said::Yes(hit)) if hit.head.version > version => Pulled::Higher(hit.head.version),
-            Ok(Said::Yes(_)) => Pulled::Yes,
-            Ok(Said::No(_)) | Err(_) => Pulled::No,
-        }
+    /// Who is asked whether the durable tier has the value.
+    fn holder(&self) -> Option<Arc<Node>> {
+        let plan = self.value.shared.plan(self.value.key);
+        let mut copies = self.copies.iter();
+        let owner = copies.find(|copy| plan.role_of(&copy.node) == Role::Owner);
+        let holder = owner.or(self.copies.first());
+        holder.map(|copy| Arc::clone(&copy.node))
     }
+}
 
-    fn read(&self) -> Read {
-        Read {
-            epoch: self.shared.view().epoch(),
-            key: self.key.clone(),
-            range: ByteRange::Full,
-            fill: false,
-        }
-    }
-
-    /// Puts the hint on every copy when an owner was missed. One that cannot take it now is no failure: the others have it.
-    async fn hint_all(&mut self) {
-        let plan = self.shared.plan(self.key);
-        let has = |node: &Arc<Node>| self.copies.iter().any(|copy| Arc::ptr_eq(&copy.node, node));
-        let should_have = |it: &&Candidate| {
-            let is_owner =
-                it.current == Role::Owner || self.version.is_some() && it.previous == Role::Owner;
-            is_owner && !it.is_gone
-        };
-        if plan
-            .candidates
-            .iter()
-            .filter(should_have)
-            .all(|owner| has(&owner.node))
-        {
-            return;
-        }
-        let copies = &self.copies;
-        let hints = copies.iter().filter(|copy| !copy.is_hinted).map(|copy| {
-            let other = copies
-                .iter()
-                .find(|other| !Arc::ptr_eq(&other.node, &copy.node));
-            let from = other.map_or(&copy.node, |other| &other.node);
-            self.shared.pull(&copy.node, from, self.key, 0, HINT)
-        });
-        futures_util::future::join_all(hints).await;
-    }
-
-    /// Waits until the durable tier has the value.
-    async fn wait_for_the_tier(&self) -> Result<()> {
-        let plan = self.shared.plan(self.key);
-        let owner = self
-            .copies
-            .iter()
-            .find(|copy| plan.role_of(&copy.node) == Role::Owner);
-        let holder = owner
-            .or(self.copies.first())
-            .map(|copy| Arc::clone(&copy.node));
-        let Some(holder) = holder else {
-            return Err(unavailable("no node has the value"));
-        };
-        let waiting = self.poll_until_clean(&holder);
-        let waited = tokio::time::timeout(self.shared.config.timing.upload, waiting).await;
-        waited.unwrap_or_else(|_| {
-            Err(unavailable(
-                "the durable tier has not taken the value in time",
-            ))
-        })
-    }
-
-    async fn poll_until_clean(&self, holder: &Arc<Node>) -> Result<()> {
-        const FIRST: std::time::Duration = std::time::Duration::from_millis(5);
-        const LONGEST: std::time::Duration = std::time::Duration::from_millis(250);
-        let mut pause = FIRST;
-        loop {
-            match ask(holder, self.read(), self.shared.config.timing.first_byte).await {
-                Ok(Said::Yes(hit)) if !hit.pins.dirty => return Ok(()),
-                Ok(Said::Yes(_)) => {}
-                Ok(Said::No(_)) => return Err(unavailable("the node lost the value")),
-                Err(error) => return Err(crate::node::store_error(error)),
-            }
-            tokio::time::sleep(pause).await;
-            pause = LONGEST.min(pause * 2);
-        }
-    }
+fn too_few() -> zimcache_store::Error {
+    unavailable("too few nodes can be reached to keep the value safe")
 }
