@@ -1,7 +1,8 @@
-//! Blobs that were deleted a moment ago: what other nodes still have of them must not come back here.
+//! Blobs that were deleted and namespaces that were purged a moment ago: what other nodes still have of them must not come
+//! back here.
 //!
 //! A deletion reaches the nodes one after the other. A repair, a hint or a hand-over that meets a node which it has not
-//! reached yet would bring the blob back to one that it has; so a node fetches no blob that it has just deleted. Writes
+//! reached yet would bring the blob back to one that it has; so a node fetches nothing that it has just deleted. Writes
 //! by gateways are not held up. In RAM only: fetches end with the process too.
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use zimcache_store::RecordKey;
+use zimcache_types::Namespace;
 
 /// How long a deletion may take to reach all nodes: twice as long as a gateway waits for it.
 const SPREAD: Duration = Duration::from_secs(10);
@@ -28,6 +30,7 @@ pub(crate) struct Deletions(Mutex<State>);
 struct State {
     last: HashMap<RecordKey, Instant>,
     order: VecDeque<(Instant, RecordKey)>,
+    purged: HashMap<Namespace, Instant>,
 }
 
 impl Deletions {
@@ -51,10 +54,19 @@ impl Deletions {
         }
     }
 
-    /// Whether a blob may come from a node that its deletion had not reached, if fetching it began then.
+    /// Notes that a namespace is about to be purged here, or has just been.
+    pub(crate) fn note_purge(&self, namespace: &Namespace) {
+        let now = Instant::now();
+        let purged = &mut self.0.lock().purged;
+        purged.retain(|_, at| now <= *at + MEMORY);
+        purged.insert(namespace.clone(), now);
+    }
+
+    /// Whether a record may come from a node that its deletion had not reached, if fetching it began then.
     pub(crate) fn forbid(&self, key: &RecordKey, began: Instant) -> bool {
-        let last = self.0.lock().last.get(key).copied();
-        last.is_some_and(|at| began < at + SPREAD)
+        let state = self.0.lock();
+        let last = state.last.get(key).max(state.purged.get(&key.namespace));
+        last.is_some_and(|at| began < *at + SPREAD)
     }
 }
 
@@ -81,6 +93,27 @@ mod tests {
         tokio::time::advance(SPREAD).await;
         assert!(deletions.forbid(&key("gone"), before));
         assert!(!deletions.forbid(&key("gone"), Instant::now()));
+    }
+
+    /// An entry that a slow node still had came back to one that had been purged: seed 535.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_of_a_purged_namespace_is_fetched_while_the_purge_spreads() {
+        let deletions = Deletions::default();
+        let before = Instant::now();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        deletions.note_purge(&Namespace::default());
+        assert!(deletions.forbid(&key("any"), before));
+        assert!(deletions.forbid(&key("any"), Instant::now()));
+        let elsewhere = RecordKey {
+            namespace: Namespace::new("elsewhere").unwrap(),
+            ..key("any")
+        };
+        assert!(!deletions.forbid(&elsewhere, before));
+        tokio::time::advance(SPREAD).await;
+        assert!(!deletions.forbid(&key("any"), Instant::now()));
+        tokio::time::advance(MEMORY).await;
+        deletions.note_purge(&elsewhere.namespace);
+        assert!(!deletions.forbid(&key("any"), before), "it is forgotten");
     }
 
     #[tokio::test(start_paused = true)]

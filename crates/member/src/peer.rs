@@ -342,7 +342,10 @@ impl Peer for Member {
 
     async fn purge(&self, epoch: u64, namespace: Namespace) -> Result<()> {
         self.0.check_members(epoch)?;
+        self.0.deletions.note_purge(&namespace);
         self.0.parts.entries.purge(&namespace).await?;
+        // It may have taken a while.
+        self.0.deletions.note_purge(&namespace);
         match &self.0.parts.tier {
             Some(tier) => tier.purge(&namespace).await,
             None => Ok(()),

@@ -81,12 +81,15 @@ impl Inner {
             dirty: pull.pins.dirty || (pins.dirty && self.parts.tier.is_some()),
             hint: pull.pins.hint,
         };
-        self.store(key, head, total_bytes, body, pins).await?;
+        let found = (head, total_bytes, body);
+        if !self.store(key, found, pins, began).await? {
+            return Ok(false);
+        }
         self.counters.copied(total_bytes);
         self.is_kept(key, began).await
     }
 
-    /// Whether what was fetched may stay: its deletion may have come meanwhile, before there was anything to delete.
+    /// Whether what was fetched may stay: a blob's deletion may have come meanwhile, before there was anything to delete.
     async fn is_kept(&self, key: &RecordKey, began: Instant) -> Result<bool> {
         if !self.deletions.forbid(key, began) {
             return Ok(true);
@@ -128,25 +131,28 @@ impl Inner {
         else {
             return Ok(false);
         };
-        self.store(key, head, total_bytes, body, pins).await?;
-        Ok(true)
+        let found = (head, total_bytes, body);
+        self.store(key, found, pins, Instant::now()).await
     }
 
-    /// Stores a value that streams in.
-    pub(crate) async fn store(
+    /// Stores a value that streams in: its head, length and bytes; false when it was deleted since fetching it began.
+    async fn store(
         &self,
         key: &RecordKey,
-        head: RecordHead,
-        size_bytes: u64,
-        mut body: Box<dyn Body>,
+        (head, size_bytes, mut body): (RecordHead, u64, Box<dyn Body>),
         pins: Pins,
-    ) -> Result<()> {
+        began: Instant,
+    ) -> Result<bool> {
         let deleted = head.deleted;
         let options = RecordOptions {
             size_bytes: (!deleted).then_some(size_bytes),
             ..RecordOptions::default()
         };
         let mut writer = self.parts.replica.write_record(key, head, options).await?;
+        // A purge that begins after this takes along what is written here.
+        if self.deletions.forbid(key, began) {
+            return Ok(false);
+        }
         let mut left = if deleted { 0 } else { size_bytes };
         while left > 0 {
             let chunk: Bytes = match body.next().await {
@@ -157,7 +163,7 @@ impl Inner {
             writer.write(chunk).await?;
         }
         writer.commit(pins).await?;
-        Ok(())
+        Ok(true)
     }
 }
 
