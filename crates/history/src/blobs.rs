@@ -89,7 +89,7 @@ impl<'a> Blob<'a> {
     }
 
     fn judge_absence(&self, event: &Event, rule: Rule) -> Verdict {
-        if self.timeline.may_evict {
+        if self.timeline.limits.may_evict {
             return None;
         }
         let shown = self.shown.before(event.invoked)?;

@@ -22,7 +22,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     let mut found = Vec::new();
     for ((kind, namespace, _), mut places) in keys {
         places.extend(purges.get(namespace).into_iter().flatten());
-        let timeline = Timeline::new(events, &faults, history.limits.may_evict, &places);
+        let timeline = Timeline::new(events, &faults, &history.limits, &places);
         match kind {
             Kind::Blob => blobs::check(&timeline, &mut found),
             Kind::Entry => entries::check(&timeline, &mut found),

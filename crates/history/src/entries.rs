@@ -1,7 +1,8 @@
 //! The rules of one entry.
 //!
 //! A read has a value that was put here, not refused, not put later, not deleted, and none that a newer acknowledged one
-//! had replaced before the read began, unless something was broken. What nobody knows the outcome of counts from the
+//! had replaced before the read began, unless something was broken. Where one owner was away and the other had lost its disk
+//! while the newer one was put, nobody could know the older one: then the clocks of the gateways decide between both. What nobody knows the outcome of counts from the
 //! time when it was seen and had time to spread. A purge that failed halfway may bring back what was replaced, until
 //! another one succeeds.
 
@@ -97,12 +98,20 @@ impl<'a> Entry<'a> {
             return Some((Rule::Resurrected, Some(deleted.event)));
         }
         let newer = self.newest.before(read.invoked).filter(after);
-        let newer = newer.filter(|_| !self.timeline.is_excused(read));
+        let newer =
+            newer.filter(|newer| !self.may_win(put, newer) && !self.timeline.is_excused(read));
         newer.map(|newer| (Rule::Stale, Some(newer.event)))
     }
 
+    /// Whether a put may have a higher version than one that came later.
+    fn may_win(&self, older: &Span, newer: &Span) -> bool {
+        let Timeline { faults, limits, .. } = self.timeline;
+        newer.invoked - older.invoked < limits.clocks_apart
+            && faults.are_two_owners_hit(newer.invoked)
+    }
+
     fn judge_absence(&self, read: &Event) -> Verdict {
-        if self.timeline.may_evict || self.timeline.is_excused(read) {
+        if self.timeline.limits.may_evict || self.timeline.is_excused(read) {
             return None;
         }
         let newest = self.newest.before(read.invoked)?;

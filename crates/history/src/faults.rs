@@ -12,12 +12,19 @@ pub struct Window {
     pub from: u64,
     /// When it was whole again, in microseconds; the largest number when it never was.
     pub until: u64,
+    /// Whether what a node held was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loses_disk: bool,
 }
 
 /// The windows with the time to converge after each, merged and in order.
 #[derive(Debug)]
 pub(crate) struct Faults {
     excused: Vec<(u64, u64)>,
+    /// Lost disks, with the time in which they may be filled again.
+    lost_disks: Vec<(u64, u64)>,
+    /// All else, as it was.
+    others: Vec<(u64, u64)>,
     convergence: u64,
 }
 
@@ -33,10 +40,24 @@ impl Faults {
                 _ => excused.push((from, until)),
             }
         }
+        let (lost_disks, others): (Vec<_>, Vec<_>) =
+            windows.iter().partition(|window| window.loses_disk);
+        let as_it_was = |window: &Window| (window.from, window.until);
         Faults {
             excused,
+            lost_disks: lost_disks.into_iter().map(widened).collect(),
+            others: others.into_iter().map(as_it_was).collect(),
             convergence,
         }
+    }
+
+    /// Whether something was broken at this time beside a disk that was lost before and may not be filled again.
+    pub(crate) fn are_two_owners_hit(&self, time: u64) -> bool {
+        let has = |windows: &[(u64, u64)]| {
+            let mut windows = windows.iter();
+            windows.any(|window| window.0 <= time && time <= window.1)
+        };
+        has(&self.lost_disks) && has(&self.others)
     }
 
     /// Whether anything of this time lies in a window, or in the time to converge after one.

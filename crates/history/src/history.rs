@@ -89,6 +89,9 @@ pub struct Limits {
     pub may_evict: bool,
     /// How many gateways the sweep has to ask, numbered from 0.
     pub gateways: u32,
+    /// How far the clocks of two gateways may be apart, in microseconds.
+    #[serde(default)]
+    pub clocks_apart: u64,
 }
 
 /// What clients saw in one run.

@@ -10,6 +10,7 @@ fn story() -> Story {
         convergence: 60,
         may_evict: false,
         gateways: 2,
+        clocks_apart: 0,
     }))
 }
 
@@ -47,6 +48,17 @@ impl Story {
             what: "a node is down".into(),
             from,
             until,
+            loses_disk: false,
+        });
+        self
+    }
+
+    fn lost_disk(mut self, from: u64, until: u64) -> Story {
+        self.0.faults.push(Window {
+            what: "a node lost its disk".into(),
+            from,
+            until,
+            loses_disk: true,
         });
         self
     }
@@ -295,6 +307,31 @@ fn a_purge_that_failed_halfway_may_bring_back_older_values_until_one_succeeds() 
         .call((Entry, Purge), None, (90, 100), Ok)
         .call((Entry, Get), "1", (110, 120), Ok)
         .breaks(&[Rule::Resurrected]);
+}
+
+/// Seed 973: nobody who could be asked knew the older value, and its gateway's clock was minutes ahead.
+#[test]
+fn an_older_put_may_win_where_two_owners_were_hit_and_the_clocks_are_apart() {
+    let (put, get) = ((Kind::Entry, Op::Put), (Kind::Entry, Op::Get));
+    let run = |lost_until, clocks_apart| {
+        let run = story()
+            .call(put, "old", (0, 10), Outcome::Ok)
+            .lost_disk(20, lost_until)
+            .fault(30, 120)
+            .call(put, "new", (100, 110), Outcome::Ok)
+            .call(get, "old", (1000, 1010), Outcome::Ok)
+            .swept_through(0)
+            .call(get, "old", (1020, 1030), Outcome::Ok)
+            .swept_through(1);
+        let mut run = run;
+        run.0.limits.clocks_apart = clocks_apart;
+        run.rules()
+    };
+    assert_eq!(run(50, 200), []);
+    for (lost_until, clocks_apart) in [(50, 100), (35, 200), (50, 0)] {
+        let rules = run(lost_until, clocks_apart);
+        assert_eq!(rules, [Rule::Stale; 2], "{lost_until} {clocks_apart}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    Event, Op, Outcome,
+    Event, Limits, Op, Outcome,
     bound::{Furthest, Latest, Span},
     faults::Faults,
 };
@@ -12,7 +12,7 @@ use crate::{
 pub(crate) struct Timeline<'a> {
     pub(crate) all: &'a [Event],
     pub(crate) faults: &'a Faults,
-    pub(crate) may_evict: bool,
+    pub(crate) limits: &'a Limits,
     /// Its events and the purges of its namespace, as places in `all`.
     events: &'a [usize],
 }
@@ -21,13 +21,13 @@ impl<'a> Timeline<'a> {
     pub(crate) const fn new(
         all: &'a [Event],
         faults: &'a Faults,
-        may_evict: bool,
+        limits: &'a Limits,
         events: &'a [usize],
     ) -> Timeline<'a> {
         Timeline {
             all,
             faults,
-            may_evict,
+            limits,
             events,
         }
     }

@@ -23,11 +23,12 @@ pub(crate) struct Journal(Mutex<History>);
 pub(crate) struct Begun(usize);
 
 impl Journal {
-    pub(crate) fn new(gateways: u32) -> Journal {
+    pub(crate) fn new(gateways: u32, clocks_apart: u64) -> Journal {
         let limits = Limits {
             convergence: CONVERGENCE_MICROS,
             may_evict: false,
             gateways,
+            clocks_apart,
         };
         Journal(Mutex::new(History::new(limits)))
     }
@@ -59,13 +60,14 @@ impl Journal {
         self.0.lock().events[begun.0].sweep = true;
     }
 
-    /// Something breaks; its number.
-    pub(crate) fn fault_begins(&self, what: &str, at: u64) -> usize {
+    /// Something breaks, and a node may lose what it held; its number.
+    pub(crate) fn fault_begins(&self, what: &str, loses_disk: bool, at: u64) -> usize {
         let history = &mut *self.0.lock();
         history.faults.push(Window {
             what: what.to_owned(),
             from: at,
             until: u64::MAX,
+            loses_disk,
         });
         history.faults.len() - 1
     }

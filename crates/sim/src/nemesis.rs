@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Clocks are wrong by as much as this.
-const SKEW_MILLIS: i64 = 5 * 60 * 1000;
+pub(crate) const SKEW_MILLIS: i64 = 5 * 60 * 1000;
 /// How far behind a gateway's source of rings may be.
 const MOST_LAG: usize = 3;
 
@@ -192,7 +192,9 @@ impl Nemesis {
             }
         }
         let longest = *pick(&mut self.random, &[1_000_000, 5_000_000, 15_000_000]);
-        let window = self.world.journal.fault_begins(&format!("{fault:?}"), now);
+        let loses_disk = matches!(fault, Fault::LostDisk(_));
+        let journal = &self.world.journal;
+        let window = journal.fault_begins(&format!("{fault:?}"), loses_disk, now);
         self.running.push(Running {
             fault,
             until: now + self.random.random_range(100_000..longest),

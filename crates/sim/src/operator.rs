@@ -91,7 +91,7 @@ impl Operator {
         };
         if let Ok(document) = next(ring, &change) {
             let what = format!("{change:?}");
-            self.window = Some(self.world.journal.fault_begins(&what, now));
+            self.window = Some(self.world.journal.fault_begins(&what, false, now));
             self.world.publish(document);
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     clock::HostClock,
     disk::Disk,
     journal::Journal,
+    nemesis::SKEW_MILLIS,
     net::{PORT, SimConnect},
     plan::Plan,
     random::generator,
@@ -81,8 +82,13 @@ impl World {
     pub(crate) fn new(plan: Plan, bug: Option<Bug>) -> World {
         let members = (0..plan.nodes).map(|number| ring_member(&node_name(number)));
         let first = Document::first(2, members.collect()).expect("a plan gives a ring");
+        let clocks_apart = if plan.has_skew {
+            2 * SKEW_MILLIS.unsigned_abs() * 1000
+        } else {
+            0
+        };
         World {
-            journal: Journal::new(plan.gateways),
+            journal: Journal::new(plan.gateways, clocks_apart),
             stage: Mutex::new(Stage::Work),
             deadline: AtomicU64::new(u64::MAX),
             swept: AtomicU64::new(0),

@@ -34,6 +34,7 @@ impl Recorder {
             convergence: micros(CONVERGENCE),
             may_evict: false,
             gateways: u32::try_from(gateways).unwrap_or(u32::MAX),
+            clocks_apart: 0,
         };
         Arc::new(Recorder {
             begun: Instant::now(),
@@ -54,6 +55,8 @@ impl Recorder {
             what: what.to_owned(),
             from,
             until: self.now(),
+            // It matters only where clocks are apart.
+            loses_disk: false,
         };
         self.history().faults.push(window);
     }
