@@ -109,13 +109,13 @@ impl EntryStore for Entries {
             self.0.flights.forget(|key| key.namespace == *namespace);
         };
         forget();
-        let purged = self.0.on_all_members(|node, epoch| {
-            let (node, namespace) = (Arc::clone(node), namespace.clone());
-            async move { node.peer.purge(epoch, namespace).await }
-        });
-        let purged = purged.await;
+        let mut purged = self.purge_all_members(namespace).await;
+        if purged.is_ok() {
+            // Who was reached early and was restarted since may have been sent a copy by who was reached late.
+            purged = self.purge_all_members(namespace).await;
+        }
         forget();
-        purged.map(drop)
+        purged
     }
 }
 
@@ -123,6 +123,14 @@ impl EntryStore for Entries {
 type Row = (ListedEntry, BTreeSet<Box<str>>);
 
 impl Entries {
+    async fn purge_all_members(&self, namespace: &Namespace) -> Result<()> {
+        let purged = self.0.on_all_members(|node, epoch| {
+            let (node, namespace) = (Arc::clone(node), namespace.clone());
+            async move { node.peer.purge(epoch, namespace).await }
+        });
+        purged.await.map(drop)
+    }
+
     /// The next rows of a listing that are live, and the last row that was looked at unless it was the end.
     async fn page(
         &self,

@@ -2,7 +2,8 @@
 //!
 //! A read has a value that was put here, not refused, not put later, not deleted, and none that a newer acknowledged one
 //! had replaced before the read began, unless something was broken. Where one owner was away and the other had lost its disk
-//! while the newer one was put, nobody could know the older one: then the clocks of the gateways decide between both. What nobody knows the outcome of counts from the
+//! while the newer one was put, nobody could know the older one: then the clocks of the gateways decide between both. As
+//! long as that lasts, what was deleted may be read, too. What nobody knows the outcome of counts from the
 //! time when it was seen and had time to spread. A purge that failed halfway may bring back what was replaced, until
 //! another one succeeds.
 
@@ -94,6 +95,7 @@ impl<'a> Entry<'a> {
         }
         let after = |span: &Span| span.invoked > put.settled;
         let deleted = self.removals.latest.before(read.invoked).filter(after);
+        let deleted = deleted.filter(|_| !self.are_owners_away(read));
         if let Some(deleted) = deleted {
             return Some((Rule::Resurrected, Some(deleted.event)));
         }
@@ -101,6 +103,11 @@ impl<'a> Entry<'a> {
         let newer =
             newer.filter(|newer| !self.may_win(put, newer) && !self.timeline.is_excused(read));
         newer.map(|newer| (Rule::Stale, Some(newer.event)))
+    }
+
+    /// Whether nobody who can be asked may know what became of the entry.
+    fn are_owners_away(&self, read: &Event) -> bool {
+        !read.sweep && self.timeline.faults.are_two_owners_hit(read.invoked)
     }
 
     /// Whether a put may have a higher version than one that came later.

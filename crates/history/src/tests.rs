@@ -334,6 +334,26 @@ fn an_older_put_may_win_where_two_owners_were_hit_and_the_clocks_are_apart() {
     }
 }
 
+/// Seed 1436: an old copy was all that could be asked.
+#[test]
+fn what_was_deleted_may_be_read_only_while_two_owners_are_hit() {
+    let call = |op| (Kind::Entry, op);
+    let run = |lost_until, read| {
+        story()
+            .call(call(Op::Put), "old", (0, 10), Outcome::Ok)
+            .call(call(Op::Delete), None, (15, 18), Outcome::Ok)
+            .lost_disk(20, lost_until)
+            .fault(30, 120)
+            .call(call(Op::Get), "old", (read, read + 5), Outcome::Ok)
+    };
+    run(90, 100).stays_silent();
+    run(90, 130).breaks(&[Rule::Resurrected]);
+    run(35, 100).breaks(&[Rule::Resurrected]);
+    let swept = run(90, 100).swept_through(0);
+    let swept = swept.call(call(Op::Get), "old", (101, 105), Outcome::Ok);
+    swept.swept_through(1).breaks(&[Rule::Resurrected; 2]);
+}
+
 #[test]
 fn eviction_excuses_a_miss_but_no_wrong_value() {
     let mut run = story()
