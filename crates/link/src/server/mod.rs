@@ -143,6 +143,9 @@ async fn converse(io: impl Io, peer: Arc<dyn Peer>, mut seen: watch::Receiver<St
         .max_header_list_size(HEADERS_BYTES)
         .max_send_buf_size(SEND_BYTES)
         .max_concurrent_streams(MOST_STREAMS)
+        // Callers are of this cluster: many calls taken back at once are a burst that was given up, no attack, and the
+        // connection that ends for it takes all other calls along.
+        .max_pending_accept_reset_streams(MOST_STREAMS as usize)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_ANSWER)
         .auto_date_header(false)

@@ -1,14 +1,19 @@
 //! What goes wrong at the node and on the way to it.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    sync::Notify,
 };
 use zimcache_link::{Error, Find, Peer as _, Remote, Settings, StatusQuestion, Write};
 use zimcache_store::{ByteRange, Pins, RecordHead, RecordOptions, Touch};
@@ -233,4 +238,109 @@ async fn a_value_damaged_on_its_way_is_neither_read_nor_written() {
     assert_eq!(written.unwrap_err().code(), Code::Unavailable);
     assert!(!pair.fake.values.lock().contains_key(&blob(b"y")));
     pair.stop().await;
+}
+
+/// Copies of a burst of writes were given up at once, and the node ended the connection with all that was on it: calls
+/// that it had not looked at yet were taken back, which h2 takes for an attack from the twenty-first on.
+#[tokio::test]
+async fn many_calls_given_up_at_once_leave_the_others_on_their_connection_alone() {
+    const GIVEN_UP: usize = 100;
+    let pair = Pair::new(Fake::new()).await;
+    let gate = Arc::new(Gate::default());
+    let settings = Settings {
+        connections: 1,
+        ..Settings::default()
+    };
+    let address = gated(pair.address.clone(), Arc::clone(&gate)).await;
+    let remote = Remote::new(&address, &settings);
+    let write = Write {
+        epoch: 1,
+        key: blob(b"x"),
+        head: RecordHead::default(),
+        options: RecordOptions::default(),
+    };
+    let mut writing = remote.write(write).await.unwrap();
+    writing.write(vec![1; 600_000].into()).await.unwrap();
+    until("the write has begun", || pair.fake.under_way() == 1).await;
+    gate.is_shut.store(true, Ordering::SeqCst);
+    let calls = (0..GIVEN_UP).map(|_| {
+        let remote = remote.clone();
+        zimcache_telemetry::task::spawn("call", async move { remote.find(find()).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    let held = |kind| {
+        let held = gate.held.lock();
+        held.iter()
+            .map(|held| usize::from(*held == kind))
+            .sum::<usize>()
+    };
+    until("all calls are on their way", || held(HEADERS) == GIVEN_UP).await;
+    for call in &calls {
+        call.abort();
+    }
+    until("all are given up", || held(RST_STREAM) == GIVEN_UP).await;
+    gate.is_shut.store(false, Ordering::SeqCst);
+    gate.opened.notify_waiters();
+    writing.write(vec![2; 600_000].into()).await.unwrap();
+    let written = writing.commit(Pins::default()).await.unwrap();
+    assert_eq!(written.size_bytes, 1_200_000);
+    pair.stop().await;
+}
+
+/// Types of HTTP/2 frames.
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+
+/// What holds back the frames of a client.
+#[derive(Default)]
+struct Gate {
+    is_shut: AtomicBool,
+    opened: Notify,
+    /// Types of the frames that are held back.
+    held: Mutex<Vec<u8>>,
+}
+
+/// The address of a relay with a gate before the node.
+async fn gated(node: String, gate: Arc<Gate>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    zimcache_telemetry::task::spawn("relay", async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = tokio::net::TcpStream::connect(&node).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        zimcache_telemetry::task::spawn("back", async move {
+            tokio::io::copy(&mut from_server, &mut to_client).await
+        });
+        let mut preface = [0; 24];
+        from_client.read_exact(&mut preface).await.unwrap();
+        to_server.write_all(&preface).await.unwrap();
+        let mut held = Vec::new();
+        loop {
+            let mut head = [0; 9];
+            let opened = gate.opened.notified();
+            tokio::select! {
+                read = from_client.read_exact(&mut head) => if read.is_err() { return },
+                () = opened => {
+                    to_server.write_all(&std::mem::take(&mut held)).await.unwrap();
+                    continue;
+                }
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut frame = vec![0; length];
+            from_client.read_exact(&mut frame).await.unwrap();
+            let frame = [&head[..], &frame].concat();
+            if gate.is_shut.load(Ordering::SeqCst) {
+                gate.held.lock().push(head[3]);
+                held.extend(frame);
+            } else {
+                held.extend(frame);
+                to_server
+                    .write_all(&std::mem::take(&mut held))
+                    .await
+                    .unwrap();
+            }
+        }
+    });
+    address
 }
