@@ -84,6 +84,8 @@ use crate::{
 
 /// Values that are decompressed at once, each with a window of up to 8 MiB.
 const UNPACKINGS: usize = 32;
+/// Blobs of batches that are written at once: enough to share the syncs of disks that are slow.
+const BATCH_WRITES: usize = 1024;
 /// Checks of passwords that run at once.
 const PASSWORD_CHECKS: usize = 2;
 
@@ -118,6 +120,8 @@ pub(crate) struct Shared {
     /// A decoder holds a window in memory; this many at once.
     pub(crate) unpackings: Arc<Semaphore>,
     pub(crate) actions: actions_cache::State,
+    /// Blobs of batches that are written, over all calls.
+    pub(crate) batch_writes: Semaphore,
     /// Downloads for the Remote Asset API.
     pub(crate) fetching: Arc<Fetching>,
     /// Messages of calls that are in memory whole.
@@ -158,6 +162,7 @@ impl Gateway {
             policy: ArcSwap::default(),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
             unpackings: Arc::new(Semaphore::new(UNPACKINGS)),
+            batch_writes: Semaphore::new(BATCH_WRITES),
             actions: actions_cache::State::default(),
             messages: grpc::Budget::default(),
             trees: reapi::Trees::default(),

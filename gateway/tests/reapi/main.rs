@@ -27,6 +27,8 @@ mod chunks;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod crowds;
+#[cfg(test)]
 mod fetching;
 #[cfg(test)]
 mod health;

@@ -1,6 +1,7 @@
 //! Many blobs in one call: `ContentAddressableStorage.BatchUpdateBlobs` and `BatchReadBlobs`.
 //!
-//! The blobs of a batch are stored and read side by side, so that they share the store's syncs. Each has a status of
+//! The blobs of a batch are stored and read side by side, so that they share the store's syncs; what many batches bring
+//! at once waits for its turn here, before a node's deadlines begin. Each has a status of
 //! its own, always set, with the digest as the client gave it. Data may be compressed as zstd, either way: what is stored
 //! compressed goes out as it is stored. Invariants: a batch is never larger than [`MOST_BYTES`] of data; compressed data
 //! never unfolds into more than its digest says, nor into more than a batch may hold.
@@ -18,6 +19,7 @@ use zimcache_store::{ByteRange, Encoding};
 
 use super::{digests, room_of};
 use crate::{
+    Shared,
     body::{Body, Held},
     cache::Named,
     call::Call,
@@ -50,16 +52,18 @@ pub(super) async fn update(call: Call<'_>) -> Outcome<Response<Body>> {
     if total > MOST_BYTES {
         return Err(over_the_limit());
     }
-    let stored = stream::iter(request.requests).map(|blob| store(&room, reader, blob));
+    let stored = stream::iter(request.requests).map(|blob| store(shared, &room, reader, blob));
     let responses = stored.buffered(AT_ONCE).collect().await;
     Ok(grpc::unary(&BatchUpdateBlobsResponse { responses }))
 }
 
 async fn store(
+    shared: &Shared,
     room: &Room<'_>,
     reader: digests::Reader,
     blob: batch_update_blobs_request::Request,
 ) -> batch_update_blobs_response::Response {
+    let _turn = shared.batch_writes.acquire().await;
     let stored = try_store(room, reader, &blob).await;
     let status = stored.err().unwrap_or_else(Status::ok);
     batch_update_blobs_response::Response {
