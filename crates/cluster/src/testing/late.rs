@@ -90,6 +90,29 @@ async fn a_late_owner_is_waited_for_when_no_stand_in_can_fetch_a_copy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_tier_is_waited_for_nodes_that_failed_are_asked_again() {
+    let rig = Rig::new(2, &["a", "b", "c"]);
+    dirty_for(&rig, u32::MAX);
+    let body = body(1000, 21);
+    let (owners, stand_ins) = rig.places(&blob_key(&body));
+    let failing = [&owners[1], &stand_ins[0]];
+    for node in failing {
+        node.set(Fault::Full);
+    }
+    let room = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        for node in failing {
+            node.set(Fault::None);
+        }
+    };
+    let gateway = rig.gateway_with(1, tiered());
+    let (took, ()) = tokio::join!(put_takes(&gateway, &body), room);
+    assert!((4000..5000).contains(&took), "{took}");
+    assert_eq!(rig.holders(&blob_key(&body)).len(), 2);
+    assert!(owners[1].has(&blob_key(&body)) || rig.is_hinted_everywhere(&blob_key(&body)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_all_disks_are_slow_a_write_takes_as_long_as_they_do() {
     let rig = Rig::new(2, &["a", "b", "c", "d"]);
     let (gateway, body) = (rig.gateway(), body(1000, 3));

@@ -2,8 +2,10 @@
 //!
 //! Judged by the newest ring known at that moment, whatever ring the write began under. What is missing is fetched by
 //! other nodes, one after the other; meanwhile late commits and late fetches go on, for the disks may all be slow, and
-//! whichever copy comes first counts. Where there is a durable tier it takes part in that race. Invariants: an owner
-//! without a copy at the end is one that was missed, for which copies carry the hint; its late commit is dropped.
+//! whichever copy comes first counts. Where there is a durable tier it takes part in that race, and while it is waited
+//! for, those who failed or were passed over are asked again: under a burst a node looks lost for a moment. Invariants:
+//! an owner without a copy at the end is one that was missed, for which copies carry the hint; its late commit is
+//! dropped.
 
 use std::sync::Arc;
 
@@ -106,13 +108,14 @@ impl<'a> Quorum<'a> {
             }
             if next_at <= Instant::now() {
                 let target = self.next_target(&plan, &tried);
-                let pause = match target {
-                    Some(_) => self.value.soon(),
-                    None if fetches.is_empty() && self.late.is_empty() => return Err(too_few()),
-                    // Who is passed over may be back then.
-                    None => self.value.shared.config.timing.poll,
-                };
+                if target.is_none() && fetches.is_empty() && self.late.is_empty() {
+                    self.begin_another_round(class)?;
+                    tried.clear();
+                }
+                // Who is passed over may be back at the next poll.
+                let mut pause = self.value.shared.config.timing.poll;
                 if let Some(target) = target {
+                    pause = self.value.soon();
                     tried.push(Arc::clone(&target));
                     fetches.push(self.value.fetch(target, self.sources()));
                 }
@@ -128,6 +131,15 @@ impl<'a> Quorum<'a> {
                 return Ok(higher);
             }
             next_at = Instant::now();
+        }
+    }
+
+    /// Everybody has failed or is passed over: they are asked again only where the durable tier is waited for anyway.
+    fn begin_another_round(&self, class: Durability) -> Result<()> {
+        if self.value.shared.has_tier() && class != Durability::Bucket {
+            Ok(())
+        } else {
+            Err(too_few())
         }
     }
 
