@@ -1,10 +1,12 @@
 //! One read of a blob for all who want it at the same time: the first reader starts it, the others join and are sent
 //! what it receives.
 //!
-//! Bounded: what is received runs ahead of the fastest reader, and stays behind it, by one window each. A reader that
-//! falls behind by more goes on by itself, and who comes after the beginning has left the window starts another
-//! flight. Where there are several readers each gets its first bytes before any of them gets more. A flight ends when its last reader leaves. That it found nothing counts for those alone who came before it
-//! began: what was put meanwhile is there for all others. Lock order: flights, then one flight's buffer.
+//! Bounded: what is received runs ahead of the fastest reader, and stays behind it, by one window each; the beginning
+//! stays for a moment longer, for a crowd does not come in at once. A reader that falls behind by more goes on by itself,
+//! and who comes after the beginning has left the window starts another flight. Where there are several readers each gets
+//! its first bytes before any of them gets more. A flight ends when its last reader leaves. That it found nothing counts
+//! for those alone who came before it began: what was put meanwhile is there for all others. Lock order: flights, then
+//! one flight's buffer.
 
 mod buffer;
 

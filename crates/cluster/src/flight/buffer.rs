@@ -4,12 +4,18 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use zimcache_link::Result;
+
+/// How long the beginning stays for those who come with a crowd: a gateway needs milliseconds to accept it.
+const GATHERING: Duration = Duration::from_millis(100);
+/// So many windows of it at most.
+const GATHERING_WINDOWS: usize = 16;
 
 /// Chunks between the slowest and the fastest end of a flight.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub(super) enum Taken {
 #[derive(Debug)]
 struct State {
     window: usize,
+    /// When the first chunk came.
+    began: Option<Instant>,
     /// Number of the first chunk that is here.
     first: u64,
     chunks: VecDeque<Bytes>,
@@ -57,6 +65,7 @@ impl Buffer {
     pub(super) fn new(window: usize) -> Buffer {
         let state = State {
             window: window.max(1),
+            began: None,
             first: 0,
             chunks: VecDeque::new(),
             end: None,
@@ -101,6 +110,7 @@ impl Buffer {
             {
                 let mut state = self.state.lock();
                 if state.ahead() < state.window {
+                    state.began.get_or_insert_with(Instant::now);
                     state.chunks.push_back(chunk);
                     state.trim();
                     return state.wake();
@@ -193,6 +203,11 @@ impl State {
 
     /// Lets go what is more than a window behind the fastest reader, and, once that has happened, what all have taken.
     fn trim(&mut self) {
+        let window = if self.is_gathering() {
+            self.window * GATHERING_WINDOWS
+        } else {
+            self.window
+        };
         let taken = (self.fastest() - self.first) as usize;
         let mut behind: usize = self.chunks.iter().take(taken).map(Bytes::len).sum();
         let slowest = self
@@ -203,12 +218,17 @@ impl State {
             .unwrap_or(self.first);
         for _ in 0..taken {
             let is_done = self.first > 0 && self.first < slowest;
-            if behind <= self.window && !is_done {
+            if behind <= window && !is_done {
                 break;
             }
             behind -= self.chunks.pop_front().map_or(0, |chunk| chunk.len());
             self.first += 1;
         }
+    }
+
+    /// Whether readers may still come in whom nobody could accept sooner.
+    fn is_gathering(&self) -> bool {
+        self.first == 0 && self.began.is_some_and(|began| began.elapsed() < GATHERING)
     }
 
     fn wake(&mut self) {
@@ -253,7 +273,35 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    /// A reader takes so many pieces as they come.
+    async fn stream(buffer: &Buffer, place: &Place, pieces: usize) {
+        for _ in 0..pieces {
+            buffer.push(PIECE).await;
+            chunk(buffer, place).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_beginning_stays_a_moment_for_those_who_come_with_the_first() {
+        let buffer = Buffer::new(10);
+        let fast = buffer.start();
+        stream(&buffer, &fast, 2 * GATHERING_WINDOWS).await;
+        let late = buffer.join().expect("the beginning is here");
+        assert_eq!(chunk(&buffer, &late).await, PIECE);
+        tokio::time::advance(GATHERING).await;
+        stream(&buffer, &fast, 1).await;
+        assert!(buffer.join().is_none(), "the moment is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_beginning_that_stays_is_of_some_windows_only() {
+        let buffer = Buffer::new(10);
+        let fast = buffer.start();
+        stream(&buffer, &fast, 2 * GATHERING_WINDOWS + 1).await;
+        assert!(buffer.join().is_none(), "it would be too much");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_source_waits_for_the_fastest_reader_and_the_slow_one_falls_behind() {
         let buffer = Buffer::new(10);
         let (fast, slow) = (buffer.start(), buffer.join().unwrap());
@@ -264,6 +312,7 @@ mod tests {
             full.await.is_err(),
             "a window ahead of the fastest is enough"
         );
+        tokio::time::advance(GATHERING).await;
         for _ in 0..4 {
             chunk(&buffer, &fast).await;
             buffer.push(PIECE).await;

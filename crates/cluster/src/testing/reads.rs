@@ -173,7 +173,8 @@ async fn a_body_without_another_source_fails_and_is_never_short() {
 #[tokio::test(start_paused = true)]
 async fn readers_of_one_blob_share_one_read_and_a_slow_one_goes_on_by_itself() {
     let rig = Rig::new(2, &NODES);
-    let (gateway, body) = (rig.gateway(), body(4_000_000, 10));
+    // More than what stays of a beginning.
+    let (gateway, body) = (rig.gateway(), body(12_000_000, 10));
     gateway.put(&body).await.unwrap();
     let reads = || {
         rig.nodes()
