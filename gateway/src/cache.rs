@@ -19,8 +19,11 @@ use crate::{Error, chunks, error::Result, functions::Functions};
 
 /// Values up to this size are read into memory without queueing.
 pub(crate) const SMALL_BYTES: u64 = 1 << 20;
-/// Names of no certain function that are tried under the other one where nothing is known of it.
+/// Absent names of no certain function that are tried under the other one where nothing is known of it.
 const TRIED: usize = 4;
+/// Names of no certain function that are asked for under the other one along with the question: nearly always there are
+/// [`TRIED`] absent ones among them, and nobody waits for a second question.
+const ALONG: usize = 16;
 /// How many larger values may be in memory at once, over all requests.
 const LARGE_VALUES: usize = 2;
 
@@ -118,8 +121,8 @@ impl Cache {
         Ok(None)
     }
 
-    /// For each blob whether it is absent; what is present is leased. One batch, and one more for names whose function
-    /// is not certain: for all that are absent where blobs of another one are known, else for a few, to learn of them.
+    /// For each blob whether it is absent; what is present is leased. Names whose function is not certain are looked for
+    /// under the other one, too: all that are absent where blobs of another one are known, else a few, to learn of them.
     ///
     /// # Errors
     /// `Unavailable` when the store cannot tell.
@@ -129,14 +132,26 @@ impl Cache {
         digests: &[Digest],
         certain: bool,
     ) -> Result<Vec<bool>> {
-        let mut missing = self.blobs.missing(namespace, digests, Touch::Lease).await?;
         if certain {
-            return Ok(missing);
+            return Ok(self.blobs.missing(namespace, digests, Touch::Lease).await?);
         }
         let is_known = self.functions.any_other();
-        let tried = if is_known { usize::MAX } else { TRIED };
-        let found = self.find_others(namespace, digests, &mut missing, tried);
-        if found.await? && !is_known {
+        let most_along = if is_known { 0 } else { ALONG };
+        let numbered = digests.iter().enumerate();
+        let along = numbered.filter_map(|(number, digest)| Some((number, other(digest)?)));
+        let (numbers, along): (Vec<usize>, Vec<Digest>) = along.take(most_along).unzip();
+        let asked = [digests, &along].concat();
+        let mut missing = self.blobs.missing(namespace, &asked, Touch::Lease).await?;
+        let others = missing.split_off(digests.len());
+        let tried = numbers.iter().filter(|number| missing[**number]).count();
+        let absent = missing.iter().filter(|gone| **gone).count();
+        let wanted = if is_known { usize::MAX } else { TRIED };
+        let is_any = others.contains(&false)
+            || tried < wanted.min(absent)
+                && self
+                    .find_others(namespace, digests, &mut missing, wanted)
+                    .await?;
+        if is_any && !is_known {
             self.find_others(namespace, digests, &mut missing, usize::MAX)
                 .await?;
         }
@@ -157,10 +172,7 @@ impl Cache {
     ) -> Result<bool> {
         let absent = missing.iter_mut().zip(digests).filter(|(gone, _)| **gone);
         let (again, others): (Vec<&mut bool>, Vec<Digest>) = absent
-            .filter_map(|(gone, digest)| {
-                let hash = readings(&digest.hash).find(|hash| *hash != digest.hash)?;
-                Some((gone, Digest { hash, ..*digest }))
-            })
+            .filter_map(|(gone, digest)| Some((gone, other(digest)?)))
             .take(tried)
             .unzip();
         let still = self.blobs.missing(namespace, &others, Touch::Lease).await?;
@@ -284,6 +296,12 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// The digest under the other function that its name may be of, if there is one.
+fn other(digest: &Digest) -> Option<Digest> {
+    let hash = readings(&digest.hash).find(|hash| *hash != digest.hash)?;
+    Some(Digest { hash, ..*digest })
 }
 
 /// The hash as the output of each function that may have been meant, most likely first.

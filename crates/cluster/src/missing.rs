@@ -8,6 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use smallvec::SmallVec;
 use zimcache_link::{Error, Find, Presence};
 use zimcache_store::{RecordKey, Result, Touch};
 use zimcache_types::{Digest, Namespace};
@@ -44,6 +45,9 @@ pub(crate) async fn missing(
         .collect()
 }
 
+/// An answer of each candidate; those of one blob lie with it, so that a question does not ask for memory once for each.
+type Answers = SmallVec<[Answer; 8]>;
+
 struct Inquiry<'a> {
     shared: &'a Shared,
     view: Arc<View>,
@@ -60,7 +64,7 @@ struct Item {
     key: RecordKey,
     size: Option<u64>,
     way: Arc<Way>,
-    answers: Vec<Answer>,
+    answers: Answers,
     holder: Option<Arc<Node>>,
     /// A node that was asked is slow: those that answered are enough.
     is_late: bool,
@@ -74,7 +78,7 @@ struct Way {
     /// The owners in the current placement among them.
     owners: Vec<usize>,
     /// What is known before anybody was asked.
-    unasked: Vec<Answer>,
+    unasked: Answers,
 }
 
 impl Way {
@@ -121,7 +125,7 @@ impl<'a> Inquiry<'a> {
             let new = || Arc::new(Way::new(view.plan_of(places), &shared.config.zone));
             let way = Arc::clone(ways.entry(places).or_insert_with(new));
             Item {
-                answers: way.unasked.clone(),
+                answers: SmallVec::from_slice(&way.unasked),
                 size: digest.size_bytes,
                 is_empty: digest.is_empty_blob(),
                 holder: None,

@@ -90,8 +90,11 @@ impl Inner {
         let Some(tier) = &self.parts.tier else { return };
         let asked = keys.iter().zip(said);
         let asked = asked.filter(|(_, said)| **said != Presence::Present);
-        let mut asked: Vec<_> = asked.collect();
-        // Nearly always the tier knows without asking anybody: so it is shares that wait together, not single blobs.
+        let asked: Vec<_> = asked.collect();
+        let keys: Vec<&RecordKey> = asked.iter().map(|(key, _)| *key).collect();
+        let may = asked.into_iter().zip(tier.may_hold(&keys));
+        let mut asked: Vec<_> = may.filter_map(|(it, may)| may.then_some(it)).collect();
+        // Often the tier has answered before: so it is shares that wait together, not single blobs.
         let share = asked.len().div_ceil(ASKED_AT_ONCE).max(1);
         let shares = asked.chunks_mut(share).map(async |share| {
             for (key, said) in share {

@@ -15,6 +15,9 @@ pub trait DurableTier: Send + Sync + std::fmt::Debug + 'static {
     /// When the tier cannot be asked.
     async fn fill(&self, key: &RecordKey, range: ByteRange) -> Result<Found>;
 
+    /// For each of these blobs whether the tier may have it, as far as is known without asking it. Cheap.
+    fn may_hold(&self, keys: &[&RecordKey]) -> Vec<bool>;
+
     /// Whether the tier has a blob, and will have it for hours.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use zimcache_telemetry::task;
 use zimcache_types::{Clock, Namespace, Timestamp};
 
 use crate::{
-    Bucket, Drained, Figures, Fill, Fills, Known, Owners, Presence, Result, SweepOptions,
-    SweepReport, TierSettings, Uploader,
+    Bucket, Drained, Figures, Fill, Fills, Owners, Presence, Result, SweepOptions, SweepReport,
+    TierSettings, Uploader,
     bucket::Copied,
     budget::Budget,
     refresh::Refresher,
@@ -116,19 +116,24 @@ impl Tier {
         self.uploader.flush(key).await
     }
 
+    /// For each of these blobs whether the bucket may have it, as far as is known without asking. A "missing" costs a
+    /// second upload only: not worth a request each while the filter is being loaded.
+    pub fn may_hold(&self, keys: &[&RecordKey]) -> Vec<bool> {
+        let may = self.presence.may_have_each(keys);
+        let absent = may.iter().filter(|may| !**may).count();
+        self.figures.add_absent_for_free(absent as u64);
+        may
+    }
+
     /// Whether the bucket has a blob and will have it for a lease of hours; makes its object young if need be. A blob
     /// that the filter does not know costs no request, and neither does one shown within the last hour.
     ///
     /// # Errors
     /// `Unreachable`, `Refused`.
     pub async fn holds(&self, key: &RecordKey) -> Result<bool> {
-        match (self.presence.ask(key), key.kind) {
-            (Known::Maybe, RecordKind::Blob(_)) => {}
-            // A "missing" costs a second upload only: not worth a request each while the filter is being loaded.
-            (Known::Absent | Known::Unknown, _) | (Known::Maybe, RecordKind::Entry(_)) => {
-                self.figures.add_absent_for_free(1);
-                return Ok(false);
-            }
+        if !matches!(key.kind, RecordKind::Blob(_)) || !self.presence.may_have(key) {
+            self.figures.add_absent_for_free(1);
+            return Ok(false);
         }
         let now = self.clock.now();
         if let Some(shown) = self.shown.get(key)

@@ -53,8 +53,12 @@ impl Layer {
     }
 
     fn contains(&self, hashes: Hashes) -> bool {
-        self.probes(hashes)
-            .all(|(word, mask)| word.load(Ordering::Relaxed) & mask != 0)
+        self.probes(hashes).all(is_set)
+    }
+
+    /// Whether the first bit of a key is set.
+    fn may_contain(&self, hashes: Hashes) -> bool {
+        self.probes(hashes).next().is_some_and(is_set)
     }
 
     fn insert(&self, hashes: Hashes) {
@@ -69,6 +73,10 @@ impl Layer {
     }
 }
 
+fn is_set((word, mask): (&AtomicU64, u64)) -> bool {
+    word.load(Ordering::Relaxed) & mask != 0
+}
+
 impl Bloom {
     pub(super) fn new() -> Bloom {
         Bloom {
@@ -79,6 +87,21 @@ impl Bloom {
     pub(super) fn contains(&self, hashes: Hashes) -> bool {
         let layers = self.layers.read();
         layers.iter().any(|layer| layer.contains(hashes))
+    }
+
+    /// Whether it has each of these. First all are probed once, without a decision in between, so that the memory is
+    /// waited for by many at the same time.
+    pub(super) fn contains_each(&self, keys: &[Hashes]) -> Vec<bool> {
+        let layers = self.layers.read();
+        let mut found = vec![false; keys.len()];
+        for layer in layers.iter() {
+            let probe = |hashes: &Hashes| layer.may_contain(*hashes);
+            let first: Vec<bool> = keys.iter().map(probe).collect();
+            for ((found, may), hashes) in found.iter_mut().zip(first).zip(keys) {
+                *found = *found || may && layer.contains(*hashes);
+            }
+        }
+        found
     }
 
     pub(super) fn insert(&self, hashes: Hashes) {
@@ -132,6 +155,9 @@ mod tests {
         let many = FIRST_KEYS + FIRST_KEYS / 4;
         (0..many).for_each(|n| bloom.insert(hashes(&state, n)));
         assert!((0..many).all(|n| bloom.contains(hashes(&state, n))));
+        let each: Vec<_> = (0..2 * many).map(|n| hashes(&state, n)).collect();
+        let one_by_one = each.iter().map(|hashes| bloom.contains(*hashes));
+        assert!(bloom.contains_each(&each).into_iter().eq(one_by_one));
         assert_eq!(bloom.layers.read().len(), 2);
         let wrong = (many..many + 500_000)
             .filter(|n| bloom.contains(hashes(&state, *n)))

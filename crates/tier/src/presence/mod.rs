@@ -11,7 +11,7 @@
 mod bloom;
 
 use std::{
-    hash::BuildHasher,
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +19,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use siphasher::sip::SipHasher13;
+use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::sync::Notify;
 use zimcache_store::RecordKey;
 
@@ -75,17 +75,6 @@ impl Filters {
     }
 }
 
-/// SipHash with a key, so that nobody can choose names that the filter confuses.
-struct Keyed(u64, u64);
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, self.1)
-    }
-}
-
 impl Presence {
     /// A filter that knows nothing yet.
     pub fn new(owners: Arc<dyn Owners>, seed: u64) -> Presence {
@@ -113,6 +102,18 @@ impl Presence {
         } else {
             Known::Unknown
         }
+    }
+
+    /// Whether the bucket is known to have a record, or may have. Not that it has none when this is false.
+    pub(crate) fn may_have(&self, key: &RecordKey) -> bool {
+        let state = self.state.read();
+        state.now.present.contains(self.hashes(key))
+    }
+
+    /// The same of each of these.
+    pub(crate) fn may_have_each(&self, keys: &[&RecordKey]) -> Vec<bool> {
+        let hashes: Vec<Hashes> = keys.iter().map(|key| self.hashes(key)).collect();
+        self.state.read().now.present.contains_each(&hashes)
     }
 
     /// Notes that the bucket has a record.
@@ -202,8 +203,11 @@ impl Presence {
         }
     }
 
+    /// Two hashes by SipHash with a key, so that nobody can choose names that the filter confuses.
     fn hashes(&self, key: &RecordKey) -> Hashes {
-        let hash = |which| Keyed(self.seed, which).hash_one(key);
-        (hash(1), hash(2) | 1)
+        let mut hasher = SipHasher13::new_with_keys(self.seed, 1);
+        key.hash(&mut hasher);
+        let both = hasher.finish128();
+        (both.h1, both.h2 | 1)
     }
 }

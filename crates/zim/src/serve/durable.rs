@@ -186,6 +186,10 @@ impl DurableTier for OfMember {
         })
     }
 
+    fn may_hold(&self, keys: &[&RecordKey]) -> Vec<bool> {
+        self.tier.may_hold(keys)
+    }
+
     async fn holds(&self, key: &RecordKey) -> LinkResult<bool> {
         self.tier.holds(key).await.map_err(failed)
     }
