@@ -150,8 +150,8 @@ fn cluster_section(results: &Results, rows: &[Row]) -> String {
         "Three nodes with two copies of everything, gateways and an S3 server, all of them on the server core, as \
          `zim cache serve` beside them is: what a gateway and a node do for a request is added up. \"Per core used\" \
          divides by the processor time of gateway and nodes. A cold object is in S3 only, and the time to a reader's \
-         first byte begins before it connects; the S3 server is asked in the same way, with a signed request. S3 \
-         requests are counted in the S3 server's own log.\n",
+         first byte begins before it connects; the S3 server is asked in the same way, with signed requests, by one \
+         reader and by as many as the gateway has. S3 requests are counted in the S3 server's own log.\n",
         "![Each goal of a cluster and what was reached](benchmarks/cluster.svg)\n",
         SPREAD,
         &goals::table(results, rows.iter().filter(|row| part(row) == Part::Cluster), &CLUSTER_SERVERS),
@@ -288,6 +288,7 @@ fn memory_lines(results: &Results) -> Vec<String> {
             Subject::Zimcache,
             Subject::Cluster,
             Subject::S3,
+            Subject::S3Crowd,
             Subject::BazelRemote,
             Subject::BbStorage,
             Subject::NativeLink,

@@ -25,6 +25,8 @@ pub(super) enum Subject {
     Cluster,
     /// The S3 server behind them, asked directly.
     S3,
+    /// The same, asked by as many readers at once as the cluster is.
+    S3Crowd,
     /// Our store, called directly.
     Store,
     /// One file per blob, called directly.
@@ -49,6 +51,7 @@ impl Subject {
             Subject::NativeLink => "NativeLink",
             Subject::Cluster => "ZimCache cluster",
             Subject::S3 => "S3 directly",
+            Subject::S3Crowd => "S3 directly, as many readers",
             Subject::Store => "ZimCache's store",
             Subject::FilePerBlob => "file per blob",
             Subject::NullServer => "null server",
@@ -86,7 +89,11 @@ impl Subject {
             Subject::FilePerBlob => {
                 "SHA-256 verified; file synced (fdatasync), renamed, folder synced"
             }
-            Subject::S3 | Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
+            Subject::S3
+            | Subject::S3Crowd
+            | Subject::NullServer
+            | Subject::Generator
+            | Subject::Wrk => "not a cache",
         }
     }
 
@@ -100,7 +107,11 @@ impl Subject {
             Subject::BazelRemote | Subject::Nginx | Subject::NativeLink | Subject::FilePerBlob => {
                 "nothing"
             }
-            Subject::S3 | Subject::NullServer | Subject::Generator | Subject::Wrk => "not a cache",
+            Subject::S3
+            | Subject::S3Crowd
+            | Subject::NullServer
+            | Subject::Generator
+            | Subject::Wrk => "not a cache",
         }
     }
 }

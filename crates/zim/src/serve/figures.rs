@@ -200,6 +200,10 @@ pub(super) fn show_cluster(registry: &Registry, cluster: Cluster) {
 
 const OF_TIER: &[Figure] = &[
     gauge("zimcache_s3_reachable", "1 while the bucket answers."),
+    gauge(
+        "zimcache_s3_listed",
+        "1 while it is known what the bucket has: then a miss costs no request.",
+    ),
     counter(
         "zimcache_s3_failed_total",
         "Requests without an answer, or with one that says that the server cannot now.",
@@ -245,6 +249,7 @@ fn of_tier(tier: &Tier) -> Vec<u64> {
     let (requests, figures) = (tier.bucket().requests(), tier.figures());
     vec![
         u64::from(tier.bucket().is_reachable()),
+        u64::from(tier.presence().is_loaded()),
         requests.failed(),
         requests.held_back(),
         figures.uploads(),

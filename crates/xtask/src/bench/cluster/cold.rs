@@ -20,7 +20,7 @@ use super::{
 
 /// Readers at the same time.
 const READERS: usize = 64;
-/// How often the S3 server is asked for an object.
+/// How often the S3 server is asked for an object by one reader.
 const DIRECT_READS: usize = 5;
 
 /// Measures the row.
@@ -36,6 +36,7 @@ pub(super) fn run(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
     for (round, blob) in blobs.iter().enumerate() {
         for sample in [
             directly(&system, blob, round)?,
+            directly_in_a_crowd(&system, blob, round)?,
             through_a_gateway(&system, blob, round)?,
         ] {
             bench.say(&row.id, row.unit, &sample);
@@ -46,21 +47,23 @@ pub(super) fn run(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
 }
 
 fn directly(system: &System, blob: &Blob, round: usize) -> Result<Sample> {
-    let key = s3::key_of(&system.bucket(), &blob.hash)?;
     let mut firsts = Vec::new();
     for _ in 0..DIRECT_READS {
-        let request = s3::signed_get(system.s3_address(), &key);
-        firsts.extend(readers::read(
-            system.s3_address(),
-            &request,
-            1,
-            blob.length,
-        )?);
+        firsts.extend(read_directly(system, blob, 1)?);
     }
-    let spread = spread(&firsts);
-    Ok(Sample::new(Subject::S3, round, spread.median)
-        .with("least_us", spread.least)
-        .with("most_us", spread.most))
+    Ok(sample(Subject::S3, round, &firsts))
+}
+
+/// The same crowd as the gateway gets: here every reader costs a request.
+fn directly_in_a_crowd(system: &System, blob: &Blob, round: usize) -> Result<Sample> {
+    let firsts = read_directly(system, blob, READERS)?;
+    Ok(sample(Subject::S3Crowd, round, &firsts))
+}
+
+fn read_directly(system: &System, blob: &Blob, readers: usize) -> Result<Vec<Duration>> {
+    let key = s3::key_of(&system.bucket(), &blob.hash)?;
+    let request = s3::signed_get(system.s3_address(), &key);
+    readers::read(system.s3_address(), &request, readers, blob.length)
 }
 
 /// The figure is the middle one of all readers.
@@ -75,15 +78,15 @@ fn through_a_gateway(system: &System, blob: &Blob, round: usize) -> Result<Sampl
     let gets = gets.count();
     ensure!(gets > 0, "the object was not cold");
     client::verify(address, &[*blob])?;
-    let spread = spread(&firsts);
-    Ok(Sample::new(Subject::Cluster, round, spread.median)
-        .with("least_us", spread.least)
-        .with("most_us", spread.most)
+    Ok(sample(Subject::Cluster, round, &firsts)
         .with("s3_gets", gets as f64)
         .with("s3_other_requests", (operations.len() - gets) as f64))
 }
 
-fn spread(times: &[Duration]) -> Spread {
-    let micros = times.iter().map(|time| time.as_secs_f64() * 1e6);
-    Spread::of(micros.collect()).unwrap_or_default()
+fn sample(subject: Subject, round: usize, firsts: &[Duration]) -> Sample {
+    let micros = firsts.iter().map(|time| time.as_secs_f64() * 1e6);
+    let spread = Spread::of(micros.collect()).unwrap_or_default();
+    Sample::new(subject, round, spread.median)
+        .with("least_us", spread.least)
+        .with("most_us", spread.most)
 }

@@ -3,7 +3,7 @@
 use super::{
     super::{
         rows::{Ask, Experiment as AnyExperiment, KIB, MIB, Row, Unit, closed},
-        subject::Subject::{Cluster, S3, Zimcache},
+        subject::Subject::{Cluster, S3, S3Crowd, Zimcache},
     },
     Experiment, Hop,
 };
@@ -77,10 +77,11 @@ fn cold() -> Row {
         "cluster-cold",
         title,
         Unit::Micros,
-        &[Cluster, S3],
+        &[Cluster, S3, S3Crowd],
         experiment,
     )
     .goal(Some(S3), 1.2)
+    .goal(Some(S3Crowd), 1.2)
     .figure_goal(None, "s3_gets", 1.0)
     .promised()
 }

@@ -9,10 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use zimcache_types::{Clock, Digest, Function, Hash, SystemClock, Timestamp};
 
-use super::super::{client, text};
+use super::super::{
+    client,
+    corpus::{Blob, Payload},
+    text,
+};
 use crate::cluster::{BUCKET, S3_SECRET, S3_USER};
 
 /// The S3 server's region when it is told none.
@@ -86,6 +90,22 @@ pub(super) fn key_of(bucket: &Path, hash: &Hash) -> Result<String> {
         }
     }
     anyhow::bail!("the bucket has no {hash}");
+}
+
+/// Lays objects into the folder of the bucket, beside one that was uploaded and named as it is.
+pub(super) fn lay(bucket: &Path, like: &Blob, payload: &Payload, blobs: &[Blob]) -> Result<()> {
+    let uploaded = bucket.join(key_of(bucket, &like.hash)?);
+    let all = uploaded
+        .ancestors()
+        .nth(2)
+        .context("the object lies elsewhere")?;
+    for blob in blobs {
+        let name = blob.hash.to_hex();
+        let folder = all.join(&name[..2]);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(&name), payload.body(blob))?;
+    }
+    Ok(())
 }
 
 /// A read of an object, signed for now (AWS signature version 4).

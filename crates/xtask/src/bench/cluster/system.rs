@@ -26,7 +26,13 @@ use crate::cluster::{BUCKET, Part, Plan, Wanted, is_healthy};
 
 /// How long the number of dirty records may stand still.
 const STANDSTILL: Duration = Duration::from_mins(2);
+/// How long nodes may take to list a million objects.
+const LISTING: Duration = Duration::from_mins(20);
 const PAUSE: Duration = Duration::from_millis(50);
+/// What nodes are told of the bucket begins with this.
+const BUCKET_FLAG: &str = "--s3-bucket";
+/// What a node's page of figures says when it knows what the bucket has.
+const LISTED: &str = "\nzimcache_s3_listed 1\n";
 
 /// A running cluster.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub(super) struct System {
     plan: Plan,
     folder: PathBuf,
     gateway_flags: Vec<String>,
+    /// Whether the nodes are told of the bucket.
+    has_bucket: bool,
     /// In the order of the plan.
     running: Vec<Server>,
 }
@@ -56,6 +64,7 @@ impl System {
             plan,
             folder,
             gateway_flags: gateway_flags.iter().map(ToString::to_string).collect(),
+            has_bucket: true,
             running: Vec::new(),
         };
         system.run_all()?;
@@ -101,7 +110,8 @@ impl System {
         fs::create_dir_all(&log)?;
         let (program, words) = part.command.split_first().context("no command")?;
         let mut command = pinned(Path::new(program), &log)?;
-        command.args(words);
+        let is_told = |word: &&String| self.has_bucket || *word != BUCKET_FLAG;
+        command.args(words.iter().take_while(is_told));
         match part.role {
             "gateway" => {
                 command.args(&self.gateway_flags);
@@ -169,13 +179,36 @@ impl System {
         Ok(dirty)
     }
 
-    /// Every node gets a new disk, and every process but the S3 server starts again.
-    pub(super) fn lose_disks(&mut self) -> Result<()> {
-        let nodes = self.numbers("node");
-        while self.running.len() > nodes.start {
+    /// Waits until every node knows what the bucket has.
+    pub(super) fn wait_until_listed(&self) -> Result<()> {
+        let start = Instant::now();
+        for number in self.numbers("node") {
+            let address = self.plan.parts[number].address;
+            while !String::from_utf8_lossy(&client::get(address, "/metrics")?.1).contains(LISTED) {
+                ensure!(start.elapsed() < LISTING, "the bucket is not listed");
+                thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every process but the S3 server starts again, the nodes with or without the bucket.
+    pub(super) fn restart(&mut self, has_bucket: bool) -> Result<()> {
+        self.stop();
+        self.has_bucket = has_bucket;
+        self.run_all()
+    }
+
+    fn stop(&mut self) {
+        while self.running.len() > self.numbers("node").start {
             self.running.pop();
         }
-        for number in nodes {
+    }
+
+    /// Every node gets a new disk, and every process but the S3 server starts again.
+    pub(super) fn lose_disks(&mut self) -> Result<()> {
+        self.stop();
+        for number in self.numbers("node") {
             let disk = self.folder.join("data").join(&self.plan.parts[number].name);
             fs::remove_dir_all(&disk)?;
             fs::create_dir(&disk)?;
