@@ -1,4 +1,5 @@
-//! The S3 server, asked and watched: what its log says it was asked, and a signed read of an object.
+//! The S3 server, asked and watched: what its log says it was asked, a signed read of an object; objects laid into
+//! its folder.
 
 use std::{
     cell::Cell,
