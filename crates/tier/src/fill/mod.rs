@@ -11,12 +11,14 @@ mod verify;
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use zimcache_store::{
-    ByteRange, Pins, RecordHead, RecordKey, RecordKind, RecordOptions, RecordWriter, Replica,
+    ByteRange, Pins, RecordKey, RecordKind, RecordOptions, RecordWriter, Replica,
 };
 use zimcache_telemetry::task;
 
@@ -170,47 +172,55 @@ impl Shared {
         taken
     }
 
-    /// Streams an object into the flight and into the store.
+    /// Streams an object into the flight and, a piece later, into the store: that may take its time, and the readers of a
+    /// small object get all of it first.
     async fn take(&self, key: &RecordKey, flight: &Flight, mut object: Object) -> Result<Landed> {
         let mut apart = Apart::new(key, object.stat().size_bytes)?;
-        let mut store = Keep::Not;
+        let (mut keep, mut late) = (Keep::Not, Bytes::new());
         if let Some((front, total)) = apart.front() {
-            store = self.begin(key, flight, front, total).await;
+            keep = self.begin(key, flight, front, total);
         }
         while let Some(chunk) = object.next_chunk().await {
             let Piece { front, value } = apart.push(key, chunk?)?;
             if let Some((front, total)) = front {
-                store = self.begin(key, flight, front, total).await;
+                keep = self.begin(key, flight, front, total);
             }
             if !value.is_empty() {
                 self.figures.add_fill_bytes(value.len() as u64);
                 flight.push(value.clone()).await;
-                store.write(value).await;
+                let earlier = std::mem::replace(&mut late, value);
+                if earlier.is_empty() {
+                    // The readers go first: there may be no processor for them once the store begins.
+                    tokio::task::yield_now().await;
+                }
+                keep.write(earlier).await;
             }
         }
         apart.finish(key)?;
         flight.verified();
-        if store.commit().await {
+        keep.write(late).await;
+        if keep.commit().await {
             return Ok(Landed::Stored);
         }
         self.figures.add_fills_not_kept(1);
         Ok(Landed::NotStored)
     }
 
-    async fn begin(&self, key: &RecordKey, flight: &Flight, front: Front, total: u64) -> Keep {
-        let head: RecordHead = front.head.clone();
+    /// Tells the readers what comes. The store is not asked yet.
+    fn begin<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        flight: &Flight,
+        front: Front,
+        total: u64,
+    ) -> Keep<'a> {
+        let head = front.head.clone();
         flight.begin(front, total);
         let options = RecordOptions {
             size_bytes: Some(total),
             ..RecordOptions::default()
         };
-        match self.replica.write_record(key, head, options).await {
-            Ok(writer) => Keep::Into(writer),
-            Err(error) => {
-                tracing::debug!(%error, "a filled value is not kept");
-                Keep::Not
-            }
-        }
+        Keep::Soon(self.replica.write_record(key, head, options))
     }
 
     async fn remove_if_unchanged(&self, name: &str, etag: &str) {
@@ -225,29 +235,53 @@ impl Shared {
 }
 
 /// Where a value goes besides to its readers.
-enum Keep {
+enum Keep<'a> {
+    /// Into the store, once it is asked.
+    Soon(BoxFuture<'a, zimcache_store::Result<Box<dyn RecordWriter>>>),
     Into(Box<dyn RecordWriter>),
     Not,
 }
 
-impl Keep {
-    async fn write(&mut self, chunk: bytes::Bytes) {
-        if let Keep::Into(writer) = self
-            && let Err(error) = writer.write(chunk).await
+impl Keep<'_> {
+    async fn write(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        if let Some(writer) = self.open().await
+            && let Err(error) = writer.write(piece).await
         {
-            tracing::debug!(%error, "a filled value is not kept");
-            *self = Keep::Not;
+            *self = Keep::not(&error);
         }
     }
 
     /// Whether the store has it now.
-    async fn commit(self) -> bool {
+    async fn commit(mut self) -> bool {
+        self.open().await;
         let Keep::Into(writer) = self else {
             return false;
         };
         let committed = writer.commit(Pins::default()).await;
         committed
-            .inspect_err(|error| tracing::debug!(%error, "a filled value is not kept"))
+            .inspect_err(|error| drop(Keep::not(error)))
             .is_ok()
+    }
+
+    /// Asks the store, unless it has been.
+    async fn open(&mut self) -> Option<&mut Box<dyn RecordWriter>> {
+        if let Keep::Soon(opening) = self {
+            *self = match opening.await {
+                Ok(writer) => Keep::Into(writer),
+                Err(error) => Keep::not(&error),
+            };
+        }
+        match self {
+            Keep::Into(writer) => Some(writer),
+            Keep::Soon(_) | Keep::Not => None,
+        }
+    }
+
+    fn not(error: &zimcache_store::Error) -> Self {
+        tracing::debug!(%error, "a filled value is not kept");
+        Keep::Not
     }
 }

@@ -156,6 +156,24 @@ async fn a_store_that_takes_nothing_stops_no_reader() {
     eventually("it is kept", || node.replica.holds(&key)).await;
 }
 
+/// A node whose disk is new makes its folder and syncs it first: its readers waited 5 ms longer for the first byte.
+#[tokio::test]
+async fn a_store_that_takes_its_time_keeps_nobody_from_the_first_bytes() {
+    let (small, large) = (noise(15, 1_000), noise(16, 3 << 20));
+    for body in [small, large] {
+        let (server, key) = server_with(&body).await;
+        let node = loaded_node(&server).await;
+        let busy = node.replica.busy().await;
+        let mut filled = node.open(&key).await;
+        let first = filled.next_chunk().await.unwrap().unwrap();
+        assert!(body.starts_with(&first));
+        assert!(!node.replica.holds(&key));
+        drop(busy);
+        assert!(drink(filled).await.unwrap() == body[first.len()..]);
+        eventually("it is kept", || node.replica.holds(&key)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_stands_still_goes_on_from_the_store() {
     let body = noise(6, 12 << 20);

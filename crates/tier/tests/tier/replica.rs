@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock, RwLockWriteGuard};
 use zimcache_store::{
     ByteRange, EntryMeta, Error, PinnedCounts, Pins, Reader, Record, RecordHead, RecordInfo,
     RecordKey, RecordKind, RecordOptions, RecordWriter, Replica, Result, Touch, Version, Walk,
@@ -30,6 +30,8 @@ struct Shared {
     state: Mutex<State>,
     pinned: Notify,
     full: AtomicBool,
+    /// Held while no record is begun.
+    busy: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +157,11 @@ impl MemoryReplica {
         self.shared.full.store(full, Ordering::SeqCst);
     }
 
+    /// No record is begun until this is dropped.
+    pub(crate) async fn busy(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.busy.write().await
+    }
+
     fn find(&self, key: &RecordKey) -> Option<Stored> {
         let state = self.shared.state.lock();
         state.log.get(state.places.get(key)?).cloned()
@@ -186,6 +193,7 @@ impl Replica for MemoryReplica {
         head: RecordHead,
         options: RecordOptions,
     ) -> Result<Box<dyn RecordWriter>> {
+        drop(self.shared.busy.read().await);
         if self.shared.full.load(Ordering::SeqCst) {
             return Err(Error::OutOfSpace("test"));
         }
