@@ -151,7 +151,9 @@ fn cluster_section(results: &Results, rows: &[Row]) -> String {
          `zim cache serve` beside them is: what a gateway and a node do for a request is added up. \"Per core used\" \
          divides by the processor time of gateway and nodes. A cold object is in S3 only, and the time to a reader's \
          first byte begins before it connects; the S3 server is asked in the same way, with signed requests, by one \
-         reader and by as many as the gateway has. S3 requests are counted in the S3 server's own log.\n",
+         reader and by as many as the gateway has. On this machine that is a server without a network; one more row has \
+         a way to it on which every byte is 10 ms under way, for nodes and for the reader alike. S3 requests are \
+         counted in the S3 server's own log.\n",
         "![Each goal of a cluster and what was reached](benchmarks/cluster.svg)\n",
         SPREAD,
         &goals::table(results, rows.iter().filter(|row| part(row) == Part::Cluster), &CLUSTER_SERVERS),
@@ -278,6 +280,7 @@ fn memory_lines(results: &Results) -> Vec<String> {
         "reapi-rss-1m",
         "reapi-build",
         "cluster-cold",
+        "cluster-cold-far",
         "cluster-miss",
     ] {
         let Some(measured) = results.rows.get(id) else {

@@ -1,6 +1,7 @@
 //! Many readers of one object that only the S3 server has, and one who asks the S3 server itself.
 //!
-//! Every round has an object of its own, put through the cluster while its disks were still good.
+//! Every round has an object of its own, put through the cluster while its disks were still good. The S3 server may be
+//! far away for nodes and for the one who asks it.
 
 use std::time::Duration;
 
@@ -24,21 +25,25 @@ const READERS: usize = 64;
 const DIRECT_READS: usize = 5;
 
 /// Measures the row.
-pub(super) fn run(bench: &Bench, row: &Row) -> Result<Vec<(String, Sample)>> {
+pub(super) fn run(bench: &Bench, row: &Row, s3_delay: Duration) -> Result<Vec<(String, Sample)>> {
     let payload = Payload::new(bench.scale.cold_bytes);
     let blobs = payload.uniform(bench.scale.rounds, bench.scale.cold_bytes, 0);
     let folder = bench.folder(&row.id, row.judged);
     let mut system = System::start(&bench.tools, &folder, &[])?;
     client::fill(system.gateway()?.address, &payload, &blobs)?;
     system.wait_until_clean()?;
+    if !s3_delay.is_zero() {
+        system.move_s3_away(s3_delay)?;
+    }
     system.lose_disks()?;
     let mut samples = Vec::new();
     for (round, blob) in blobs.iter().enumerate() {
-        for sample in [
-            directly(&system, blob, round)?,
-            directly_in_a_crowd(&system, blob, round)?,
-            through_a_gateway(&system, blob, round)?,
-        ] {
+        let mut measured = vec![directly(&system, blob, round)?];
+        if row.subjects.contains(&Subject::S3Crowd) {
+            measured.push(directly_in_a_crowd(&system, blob, round)?);
+        }
+        measured.push(through_a_gateway(&system, blob, round)?);
+        for sample in measured {
             bench.say(&row.id, row.unit, &sample);
             samples.push((row.id.clone(), sample));
         }
@@ -62,8 +67,9 @@ fn directly_in_a_crowd(system: &System, blob: &Blob, round: usize) -> Result<Sam
 
 fn read_directly(system: &System, blob: &Blob, readers: usize) -> Result<Vec<Duration>> {
     let key = s3::key_of(&system.bucket(), &blob.hash)?;
-    let request = s3::signed_get(system.s3_address(), &key);
-    readers::read(system.s3_address(), &request, readers, blob.length)
+    let way = system.way_to_s3();
+    let request = s3::signed_get(way, &key);
+    readers::read(way, &request, readers, blob.length)
 }
 
 /// The figure is the middle one of all readers.

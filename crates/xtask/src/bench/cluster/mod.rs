@@ -7,11 +7,14 @@
 mod cold;
 mod held;
 mod hop;
+mod long_way;
 mod moved;
 mod readers;
 mod rows;
 mod s3;
 mod system;
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -28,8 +31,8 @@ pub(super) use rows::all;
 pub(super) enum Experiment {
     /// Reads through a gateway.
     Hop(Hop),
-    /// Many readers of an object that only the S3 server has.
-    Cold,
+    /// Many readers of an object that only the S3 server has, to which a byte takes so long.
+    Cold(Duration),
     /// Many small blobs held: look-ups and misses; gives several rows.
     Held,
     /// Keys that change their owners when a node joins.
@@ -55,7 +58,7 @@ pub(super) fn run(
 ) -> Result<Vec<(String, Sample)>> {
     match experiment {
         Experiment::Hop(hop) => hop::run(bench, row, hop),
-        Experiment::Cold => cold::run(bench, row),
+        Experiment::Cold(s3_delay) => cold::run(bench, row, s3_delay),
         Experiment::Held => held::run(bench, row),
         Experiment::Moved => moved::run(bench, row),
     }

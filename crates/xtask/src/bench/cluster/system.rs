@@ -20,6 +20,7 @@ use super::{
         server::{Server, pinned},
         subject::Subject,
     },
+    long_way,
     s3::Requests,
 };
 use crate::cluster::{BUCKET, Part, Plan, Wanted, is_healthy};
@@ -42,6 +43,8 @@ pub(super) struct System {
     gateway_flags: Vec<String>,
     /// Whether the nodes are told of the bucket.
     has_bucket: bool,
+    /// Where they are told that the S3 server is; `None` for where it is.
+    way_to_s3: Option<SocketAddr>,
     /// In the order of the plan.
     running: Vec<Server>,
 }
@@ -65,6 +68,7 @@ impl System {
             folder,
             gateway_flags: gateway_flags.iter().map(ToString::to_string).collect(),
             has_bucket: true,
+            way_to_s3: None,
             running: Vec::new(),
         };
         system.run_all()?;
@@ -111,7 +115,12 @@ impl System {
         let (program, words) = part.command.split_first().context("no command")?;
         let mut command = pinned(Path::new(program), &log)?;
         let is_told = |word: &&String| self.has_bucket || *word != BUCKET_FLAG;
-        command.args(words.iter().take_while(is_told));
+        let words = words.iter().take_while(is_told);
+        let (s3, way_to_s3) = (
+            &self.plan.parts[0].url,
+            format!("http://{}", self.way_to_s3()),
+        );
+        command.args(words.map(|word| if word == s3 { &way_to_s3 } else { word }));
         match part.role {
             "gateway" => {
                 command.args(&self.gateway_flags);
@@ -130,8 +139,19 @@ impl System {
         self.running.last().context("no gateway runs")
     }
 
+    /// Where nodes started from now on find the S3 server: at the end of a way on which a byte takes so long.
+    pub(super) fn move_s3_away(&mut self, delay: Duration) -> Result<()> {
+        self.way_to_s3 = Some(long_way::to(self.s3_address(), delay)?);
+        Ok(())
+    }
+
+    /// Where nodes find the S3 server.
+    pub(super) fn way_to_s3(&self) -> SocketAddr {
+        self.way_to_s3.unwrap_or_else(|| self.s3_address())
+    }
+
     /// Where the S3 server listens.
-    pub(super) fn s3_address(&self) -> SocketAddr {
+    fn s3_address(&self) -> SocketAddr {
         self.plan.parts[0].address
     }
 
