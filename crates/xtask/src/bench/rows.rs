@@ -413,7 +413,7 @@ mod tests {
         let names: HashSet<_> = rows.iter().map(|row| row.id.clone()).collect();
         assert_eq!(names.len(), rows.len());
         let promised: Vec<_> = rows.iter().filter(|row| row.promised).collect();
-        assert_eq!(promised.len(), 33);
+        assert_eq!(promised.len(), 34);
         assert!(promised.iter().all(|row| !row.goals.is_empty()));
     }
 }
