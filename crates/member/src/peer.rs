@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 use zimcache_link::{
     Error, Find, Found, ListedBlob, ListedEntry, Listing, Manage, Peer, Presence, Pull, Read,
     Result, Status, StatusQuestion, Write, Writing, usage_to_json,
@@ -74,6 +75,9 @@ impl Inner {
     /// Opens a record of the durable tier, which keeps it here; or says that there is none.
     async fn fill(&self, key: &RecordKey, range: ByteRange) -> Result<Found> {
         let mut found = match &self.parts.tier {
+            Some(tier) if self.deletions.forbid(key, Instant::now()) => {
+                Found::No(after_deletion(&**tier, key).await)
+            }
             Some(tier) => tier.fill(key, range).await?,
             None => Found::No(Presence::Absent),
         };
@@ -195,6 +199,15 @@ async fn find_one(tier: &dyn DurableTier, key: &RecordKey, said: &mut Presence) 
         Ok(true) => *said = Presence::Present,
         Ok(false) => {}
         Err(error) => tracing::debug!(%error, "the durable tier cannot tell what it has"),
+    }
+}
+
+/// What is said of a record that was deleted a moment ago. If the durable tier has it, it was put again, or uploaded by an
+/// owner that the deletion has not reached yet.
+async fn after_deletion(tier: &dyn DurableTier, key: &RecordKey) -> Presence {
+    match tier.holds(key).await {
+        Ok(false) => Presence::Absent,
+        Ok(true) | Err(_) => Presence::Unknown,
     }
 }
 
@@ -336,9 +349,12 @@ impl Peer for Member {
         let digest = digest(&key);
         let digest = digest.ok_or_else(|| invalid("the name of this blob is not its hash"))?;
         self.0.deletions.note(&key);
-        let was_here = self.0.parts.blobs.delete(&key.namespace, &digest).await?;
+        let delete = || self.0.parts.blobs.delete(&key.namespace, &digest);
+        let mut was_here = delete().await?;
         if let Some(tier) = &self.0.parts.tier {
             tier.delete(&key).await?;
+            // It may have been on its way from there.
+            was_here |= delete().await?;
         }
         Ok(was_here)
     }

@@ -24,13 +24,14 @@ pub trait DurableTier: Send + Sync + std::fmt::Debug + 'static {
     /// When the tier cannot be asked.
     async fn holds(&self, key: &RecordKey) -> Result<bool>;
 
-    /// Removes a record from the tier. That there is none is a success.
+    /// Removes a record from the tier. That there is none is a success. It may have been on its way from there: this node
+    /// may have it again before this returns, but not later.
     ///
     /// # Errors
     /// When the tier cannot be asked.
     async fn delete(&self, key: &RecordKey) -> Result<()>;
 
-    /// Removes everything of a namespace from the tier.
+    /// Removes everything of a namespace from the tier. See [`DurableTier::delete`] for what was on its way.
     ///
     /// # Errors
     /// When the tier cannot be asked; then some may be left.

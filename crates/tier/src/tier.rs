@@ -190,7 +190,8 @@ impl Tier {
     }
 
     /// Removes a record's object, after an upload of it that is under way. That there is none is a success. The store
-    /// must not have the record any more, or it is uploaded again.
+    /// must not have the record any more, or it is uploaded again; a fill that was under way may have brought it back
+    /// there before this returns, but not later.
     ///
     /// # Errors
     /// `Unreachable`, `Refused`.
@@ -198,16 +199,22 @@ impl Tier {
         self.shown.remove(key);
         let _claim = self.uploader.claim(key).await;
         let name = self.bucket.keys().object(key);
-        self.bucket.remove(&name).await
+        self.bucket.remove(&name).await?;
+        self.fills.forget(|filled| filled == key).await;
+        Ok(())
     }
 
-    /// Removes every object of a namespace; how many there were. Uploads of the namespace must have ended.
+    /// Removes every object of a namespace; how many there were. Uploads of the namespace must have ended. Fills are as
+    /// for [`Tier::delete`].
     ///
     /// # Errors
     /// `Unreachable`, `Refused`; then some may be left.
     pub async fn purge(&self, namespace: &Namespace) -> Result<u64> {
         self.shown.clear();
-        self.bucket.purge(namespace).await
+        let removed = self.bucket.purge(namespace).await?;
+        let is_gone = |filled: &RecordKey| filled.namespace == *namespace;
+        self.fills.forget(is_gone).await;
+        Ok(removed)
     }
 
     /// Removes what nobody used for its whole life. See [`Bucket::sweep`].

@@ -14,7 +14,7 @@ use zimcache_link::{
     Error, Find, Found, ListedBlob, ListedEntry, Listing, Manage, Peer, Pull, Read, Result, Status,
     StatusQuestion, Write, Writing,
 };
-use zimcache_member::{Member, Notes, Parts, Rings, Settings, Workers, point};
+use zimcache_member::{DurableTier, Member, Notes, Parts, Rings, Settings, Workers, point};
 use zimcache_ring::{self as ring, Document, Ring};
 use zimcache_store::{
     ByteRange, Pins, RecordHead, RecordKey, RecordOptions, Replica, Version,
@@ -88,6 +88,9 @@ impl Peer for Way {
 /// A node: its disk, and its process while it runs.
 pub(crate) struct Node {
     pub(crate) store: MemoryReplica,
+    /// Where blobs and entries are deleted, which the records are not.
+    pub(crate) rest: Arc<MemoryStore>,
+    pub(crate) tier: Option<Arc<dyn DurableTier>>,
     notes: PathBuf,
     running: Option<(Member, Workers, Arc<Rings>)>,
 }
@@ -134,6 +137,8 @@ impl Cluster {
         self.disks += 1;
         let node = Node {
             store: MemoryReplica::new([self.disks; 16], Arc::new(SystemClock)),
+            rest: Arc::default(),
+            tier: None,
             notes: self.folder.path().join(format!("{id}-{}.json", self.disks)),
             running: None,
         };
@@ -146,18 +151,18 @@ impl Cluster {
         let rings = Arc::new(Rings::default());
         rings.adopt(self.document.clone()).await;
         let node = self.nodes.get_mut(id).unwrap();
-        let rest = Arc::new(MemoryStore::default());
+        let rest = &node.rest;
         let member = Member::new(Parts {
             id: id.into(),
             version: "test".into(),
             replica: Arc::new(node.store.clone()),
             blobs: rest.clone(),
             entries: rest.clone(),
-            admin: rest,
+            admin: rest.clone(),
             rings: Arc::clone(&rings),
             peers: Arc::new(move |address| Arc::new(Way(Arc::clone(&net), address.to_owned()))),
             clock: Arc::new(SystemClock),
-            tier: None,
+            tier: node.tier.clone(),
             notes: Notes::open(node.notes.clone()).await.unwrap(),
             settings: Settings {
                 retry: Duration::from_millis(20),

@@ -11,3 +11,4 @@ mod conduct;
 mod hand_over;
 mod pull;
 mod recovery;
+mod tier;

@@ -33,6 +33,8 @@ pub(super) struct Flight {
     arrived: Notify,
     /// For the fetching task: a reader moved. Apart from the other, so that readers do not wake each other.
     moved: Notify,
+    /// Whether its object was deleted on the way. Locked while the store takes the value.
+    forgotten: tokio::sync::Mutex<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -159,6 +161,17 @@ impl Flight {
     pub(super) fn land(&self, landed: Landed) {
         self.state.lock().landed = Some(landed);
         self.arrived.notify_waiters();
+    }
+
+    /// The store is not to have it. Waits if it is about to.
+    pub(super) async fn forget(&self) {
+        *self.forgotten.lock().await = true;
+    }
+
+    /// Has the store take the value, unless that is forbidden; whether it did.
+    pub(super) async fn unless_forgotten(&self, take: impl Future<Output = bool>) -> bool {
+        let forgotten = self.forgotten.lock().await;
+        !*forgotten && take.await
     }
 
     /// Waits until it is known what comes.

@@ -2,7 +2,8 @@
 //!
 //! The first who asks starts a task; everybody reads along ([`flight`]). The task verifies ([`verify`]) and writes into
 //! the node's store as it goes; the record is clean, for it came from the bucket. A store that takes nothing (full,
-//! read-only) stops no reader. An object with wrong bytes is removed, so that the value can be uploaded again.
+//! read-only) stops no reader. An object with wrong bytes is removed, so that the value can be uploaded again. A value
+//! whose object is deleted on its way goes to those who read it already and to nobody else, the store included.
 //! Cancellation: a reader may be dropped at any time; the task goes on for the others and for the store.
 
 mod flight;
@@ -117,6 +118,18 @@ impl Fills {
         (flight, reader)
     }
 
+    /// Lets nobody else have what is under way: objects that have just been deleted. When this returns, the store has it
+    /// already or will not.
+    pub(crate) async fn forget(&self, is_gone: impl Fn(&RecordKey) -> bool) {
+        let forgotten: Vec<_> = {
+            let mut flights = self.shared.flights.lock();
+            flights.extract_if(|key, _| is_gone(key)).collect()
+        };
+        for (_, flight) in forgotten {
+            flight.forget().await;
+        }
+    }
+
     async fn stored(&self, key: &RecordKey, range: ByteRange) -> Result<Fill> {
         let record = self.shared.replica.open_record(key, range).await?;
         let record = record.and_then(|record| record.unless_deleted_blob(key));
@@ -140,8 +153,19 @@ impl Shared {
             Landed::Failed(error)
         });
         // Whoever comes from now on finds it in the store, or starts anew.
-        self.flights.lock().remove(&key);
+        self.remove(&key, &flight);
         flight.land(landed);
+    }
+
+    /// Takes a flight off the list, unless it is another one by now.
+    fn remove(&self, key: &RecordKey, flight: &Arc<Flight>) {
+        let mut flights = self.flights.lock();
+        if flights
+            .get(key)
+            .is_some_and(|listed| Arc::ptr_eq(listed, flight))
+        {
+            flights.remove(key);
+        }
     }
 
     async fn fetch(&self, key: &RecordKey, flight: &Flight) -> Result<Landed> {
@@ -199,7 +223,7 @@ impl Shared {
         apart.finish(key)?;
         flight.verified();
         keep.write(late).await;
-        if keep.commit().await {
+        if flight.unless_forgotten(keep.commit()).await {
             return Ok(Landed::Stored);
         }
         self.figures.add_fills_not_kept(1);

@@ -174,6 +174,29 @@ async fn a_store_that_takes_its_time_keeps_nobody_from_the_first_bytes() {
     }
 }
 
+/// A blob that was deleted while it came from the bucket was on the disk again afterwards.
+#[tokio::test]
+async fn a_value_that_is_deleted_on_its_way_is_kept_by_nobody() {
+    let body = noise(17, 3 << 20);
+    for purges in [false, true] {
+        let (server, key) = server_with(&body).await;
+        let node = loaded_node(&server).await;
+        let busy = node.replica.busy().await;
+        let filled = node.open(&key).await;
+        if purges {
+            node.tier.purge(&key.namespace).await.unwrap();
+        } else {
+            node.tier.delete(&key).await.unwrap();
+        }
+        let late = node.tier.fill(&key, ByteRange::Full).await.unwrap();
+        assert!(matches!(late, Fill::Absent), "nobody joins: {late:?}");
+        drop(busy);
+        assert!(drink(filled).await.unwrap() == body, "it began before");
+        eventually("it has ended", || node.tier.figures().fills_not_kept() == 1).await;
+        assert!(!node.replica.holds(&key));
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_stands_still_goes_on_from_the_store() {
     let body = noise(6, 12 << 20);
