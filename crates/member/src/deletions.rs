@@ -1,9 +1,10 @@
-//! Blobs that were deleted and namespaces that were purged a moment ago: what other nodes still have of them must not come
-//! back here.
+//! Blobs that were deleted and namespaces that were purged a moment ago: what other nodes or the durable tier still have
+//! of them must not come back here.
 //!
 //! A deletion reaches the nodes one after the other. A repair, a hint or a hand-over that meets a node which it has not
-//! reached yet would bring the blob back to one that it has; so a node fetches nothing that it has just deleted. Writes
-//! by gateways are not held up. In RAM only: fetches end with the process too.
+//! reached yet would bring the blob back to one that it has, and so would a read that fills from the durable tier, to
+//! which such a node may still upload it; so a node fetches nothing that it has just deleted. Writes by gateways are not
+//! held up. In RAM only: fetches end with the process too.
 
 use std::{
     collections::{HashMap, VecDeque},

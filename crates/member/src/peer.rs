@@ -206,9 +206,11 @@ async fn find_one(tier: &dyn DurableTier, key: &RecordKey, said: &mut Presence) 
 /// owner that the deletion has not reached yet.
 async fn after_deletion(tier: &dyn DurableTier, key: &RecordKey) -> Presence {
     match tier.holds(key).await {
-        Ok(false) => Presence::Absent,
-        Ok(true) | Err(_) => Presence::Unknown,
+        Ok(false) => return Presence::Absent,
+        Ok(true) => {}
+        Err(error) => tracing::debug!(%error, "the durable tier cannot tell what it has"),
     }
+    Presence::Unknown
 }
 
 /// Epoch of a document; 0 when there is none or it does not parse.

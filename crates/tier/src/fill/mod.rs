@@ -274,7 +274,8 @@ impl Keep<'_> {
         if let Some(writer) = self.open().await
             && let Err(error) = writer.write(piece).await
         {
-            *self = Keep::not(&error);
+            not_kept(&error);
+            *self = Keep::Not;
         }
     }
 
@@ -285,27 +286,22 @@ impl Keep<'_> {
             return false;
         };
         let committed = writer.commit(Pins::default()).await;
-        committed
-            .inspect_err(|error| drop(Keep::not(error)))
-            .is_ok()
+        committed.inspect_err(not_kept).is_ok()
     }
 
     /// Asks the store, unless it has been.
     async fn open(&mut self) -> Option<&mut Box<dyn RecordWriter>> {
         if let Keep::Soon(opening) = self {
-            *self = match opening.await {
-                Ok(writer) => Keep::Into(writer),
-                Err(error) => Keep::not(&error),
-            };
+            let opened = opening.await.inspect_err(not_kept);
+            *self = opened.map_or(Keep::Not, Keep::Into);
         }
         match self {
             Keep::Into(writer) => Some(writer),
             Keep::Soon(_) | Keep::Not => None,
         }
     }
+}
 
-    fn not(error: &zimcache_store::Error) -> Self {
-        tracing::debug!(%error, "a filled value is not kept");
-        Keep::Not
-    }
+fn not_kept(error: &zimcache_store::Error) {
+    tracing::debug!(%error, "a filled value is not kept");
 }

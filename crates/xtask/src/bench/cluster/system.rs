@@ -116,10 +116,8 @@ impl System {
         let mut command = pinned(Path::new(program), &log)?;
         let is_told = |word: &&String| self.has_bucket || *word != BUCKET_FLAG;
         let words = words.iter().take_while(is_told);
-        let (s3, way_to_s3) = (
-            &self.plan.parts[0].url,
-            format!("http://{}", self.way_to_s3()),
-        );
+        let s3 = &self.plan.parts[0].url;
+        let way_to_s3 = format!("http://{}", self.way_to_s3());
         command.args(words.map(|word| if word == s3 { &way_to_s3 } else { word }));
         match part.role {
             "gateway" => {
